@@ -1,0 +1,46 @@
+"""Supervised start: clone demonstrations, stop token included (behaviour cloning, ArCHer section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from archer.config import SupervisedConfig
+from archer.losses import cloning_loss
+from archer.models.actor import Actor
+from archer.models.batch import collate
+from archer.optimize import Optimizer
+from archer.types import Episode
+
+
+def clone(
+    actor: Actor,
+    demonstrations: Sequence[Episode],
+    config: SupervisedConfig,
+    *,
+    seed: Sequence[int],
+    report: Callable[[dict[str, float]], None],
+) -> float:
+    """Train the actor to say what the demonstrator said; the mean loss of the last epoch, in nats per token.
+
+    ``report`` hears the metrics of every step.
+    """
+    generator = np.random.default_rng(list(seed))
+    optimizer = Optimizer(actor, lr=config.lr, clip=config.clip, weight_decay=config.weight_decay)
+    starts = range(0, len(demonstrations), config.batch_games)
+    total, losses = config.epochs * len(starts), [0.0]
+    step = 0
+    for _ in range(config.epochs):
+        losses = []
+        order = generator.permutation(len(demonstrations))
+        for start in starts:
+            batch = collate([demonstrations[i] for i in order[start : start + config.batch_games]]).to(actor.device)
+            loss, metrics = cloning_loss(actor.logprobs(batch, batch.utterance_tokens()))
+            for group in optimizer.adam.param_groups:  # linear warm-up over the first twentieth, then linear decay
+                group["lr"] = config.lr * min(1.0, 20 * (step + 1) / total, 1.05 * (1 - step / total))
+            optimizer.step([(loss, 1.0)])
+            losses.append(metrics["loss"])
+            report({"supervised/loss": metrics["loss"]})
+            step += 1
+    return float(np.mean(losses))

@@ -1,0 +1,80 @@
+"""High level: off-policy temporal differences with resampled utterances (ArCHer, arXiv 2402.19446, section 3.3).
+
+    Q_i(s, a) <- r + γ V̄_i(s')          (s, a, r, s') from replay, played by any past policy
+    V_i(s)    <- Q̄_i(s, ã), ã ~ π(s)    sampled afresh from the current policy
+
+Bars are the target critic, moved by a Polyak step after every update. Each of the two heads bootstraps on itself; the
+minimum is taken by the actor only. V follows the current policy, and Q follows V: that is what makes old games usable.
+
+Differences from the paper: with ``trace`` > 0 the Q target is the λ-return of the stored game instead of its one-step
+form; a batch is whole games, because one pass of the causal critic values all turns of a game; ã is drawn for all
+batches of an iteration in one go, which changes nothing, since the actor does not move in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from archer.config import CriticConfig
+from archer.losses import critic_loss
+from archer.models.agent import Agent
+from archer.models.batch import Siblings, collate
+from archer.optimize import polyak_update
+from archer.replay import Replay
+from archer.returns import lambda_returns
+from archer.rollout.siblings import SiblingSampler
+from archer.types import Episode
+
+
+def update_critic(
+    agent: Agent, replay: Replay, config: CriticConfig, *, sampler: SiblingSampler, seed: Sequence[int]
+) -> dict[str, float]:
+    """``config.updates`` gradient steps on batches from all of replay; metrics averaged over them."""
+    generator = np.random.default_rng(list(seed))
+    batches = [replay.sample(config.batch_turns, generator) for _ in range(config.updates)]
+    siblings = _resample(sampler, batches, seed)
+    metrics = [_step(agent, batch, [siblings[id(episode)] for episode in batch], config) for batch in batches]
+    return {f"critic/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+
+
+def _resample(
+    sampler: SiblingSampler, batches: Sequence[Sequence[Episode]], seed: Sequence[int]
+) -> dict[int, Siblings]:
+    """One ã ~ π at every state of every drawn episode, by the episode's identity."""
+    drawn = {id(episode): episode for batch in batches for episode in batch}
+    siblings = sampler.sample(list(drawn.values()), 1, seed)
+    return dict(zip(drawn, siblings, strict=True))
+
+
+def _step(
+    agent: Agent, episodes: Sequence[Episode], siblings: Sequence[Siblings], config: CriticConfig
+) -> dict[str, float]:
+    batch = collate(episodes, siblings).to(agent.actor.device)
+    with torch.no_grad():
+        target = agent.target_critic(batch)
+        rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v)
+        q_target = lambda_returns(
+            rewards,
+            target.v_next(batch.lengths),
+            [episode.terminated for episode in episodes],
+            batch.lengths,
+            discount=config.discount,
+            trace=config.trace,
+        )
+        v_target = target.q_siblings.mean(dim=1)
+    values = agent.critic(batch)
+    q_loss, q_metrics = critic_loss(values.q, q_target)
+    v_loss, v_metrics = critic_loss(values.v, v_target)
+    norm = agent.critic_optimizer.step([(q_loss + v_loss, 1.0)])
+    polyak_update(agent.target_critic, agent.critic, config.polyak)
+    return {
+        "q_loss": q_metrics["loss"],
+        "v_loss": v_metrics["loss"],
+        "q_mean": q_metrics["mean"],
+        "v_mean": v_metrics["mean"],
+        "twin_gap": float((values.q[:, 0] - values.q[:, 1]).detach().abs().mean()),
+        "grad_norm": norm,
+    }

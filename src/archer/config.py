@@ -1,0 +1,178 @@
+"""Every setting of a run: typed, documented, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EnvConfig:
+    """The task."""
+
+    name: str = "twenty-questions-10"
+    """A name from `archer envs`, or `package.module:Name` of a class or factory of your own."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the environment."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TinyConfig:
+    """Size of the built-in models, used where no path or name is given."""
+
+    layers: Positive = 2
+    """Decoder blocks."""
+    width: Positive = 128
+    """Hidden size; a multiple of `heads`."""
+    heads: Positive = 4
+    """Attention heads."""
+    vocabulary: Annotated[int, Field(ge=300)] = 2048
+    """Most entries of the tokenizer that is trained on the demonstrations."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The networks."""
+
+    actor: str | None = None
+    """Folder or hub name of any causal LM; none for the built-in tiny decoder."""
+    critic: Literal["causal", "encoder"] = "causal"
+    """`causal`: one pass of a decoder values a whole game. `encoder`: the paper's, state and utterance apart."""
+    critic_model: str | None = None
+    """Folder or hub name of the critic's network; none for a copy of the actor (causal) or a tiny encoder."""
+    tiny: TinyConfig = Field(default_factory=TinyConfig)
+    """Size of the built-in models."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SupervisedConfig:
+    """The supervised start."""
+
+    games: Natural = 1000
+    """Demonstrations to clone; 0 starts from the actor as it is."""
+    epochs: Positive = 4
+    """Passes over the demonstrations."""
+    batch_games: Positive = 32
+    """Games per gradient step."""
+    lr: Rate = 1e-3
+    """Learning rate at its highest."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's decoupled weight decay."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest gradient norm."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RolloutConfig:
+    """Playing."""
+
+    games: Positive = 64
+    """Games per iteration."""
+    parallel: Positive = 64
+    """Games played at once."""
+    utterance_tokens: Positive = 32
+    """Longest utterance, stop token included."""
+    max_turns: Positive = 50
+    """Turns after which a game is truncated if its environment has not ended it."""
+    max_tokens: Annotated[int, Field(ge=16)] = 512
+    """Longest conversation."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CriticConfig:
+    """The high level: what an utterance is worth."""
+
+    updates: Positive = 40
+    """Gradient steps per iteration."""
+    batch_turns: Positive = 256
+    """Turns per gradient step, in whole games."""
+    lr: Rate = 5e-4
+    """AdamW learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's decoupled weight decay."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest gradient norm of the critic."""
+    discount: Fraction = 0.95
+    """γ between utterances. Tokens inside one utterance are never discounted."""
+    trace: Fraction = 0.0
+    """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo."""
+    polyak: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Step of the target critic after every update: target += polyak · (critic - target)."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ActorConfig:
+    """The low level: which tokens to say."""
+
+    updates: Positive = 3
+    """Gradient steps per iteration, each on freshly sampled utterances."""
+    batch_turns: Positive = 256
+    """Replayed states per gradient step, in whole games."""
+    accumulation: Positive = 1
+    """Parts a batch is cut into to save memory; the gradient is the exact mean over all of it."""
+    siblings: Positive = 4
+    """Utterances sampled per state."""
+    advantage: Literal["value", "siblings"] = "siblings"
+    """Baseline of an utterance's Q: the critic's V (the paper) or the other siblings' mean."""
+    lr: Rate = 3e-4
+    """AdamW learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest gradient norm of the actor."""
+    kl: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL divergence to the supervised start, in units of return per nat and utterance."""
+
+    def __post_init__(self) -> None:
+        if self.advantage == "siblings" and self.siblings < 2:
+            raise ValueError("advantage='siblings' compares siblings, so siblings must be at least 2")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EvalConfig:
+    """Evaluation on games that are never trained on."""
+
+    every: Natural = 10
+    """Iterations between evaluations; 0 evaluates at the end only."""
+    games: Positive = 256
+    """Games of an evaluation while training."""
+    final_games: Positive = 1000
+    """Games of the evaluations of the supervised start and of the end."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """A whole run. The defaults are one vetted run of the 10-object game; anything else is an experiment."""
+
+    preset: str = "archer"
+    """The preset these settings started from; a record, not a switch."""
+    env: EnvConfig = Field(default_factory=EnvConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    supervised: SupervisedConfig = Field(default_factory=SupervisedConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    critic: CriticConfig = Field(default_factory=CriticConfig)
+    actor: ActorConfig = Field(default_factory=ActorConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    iterations: Positive = 40
+    """Iterations of play and learning."""
+    warmup: Natural = 4
+    """First iterations, in which only the critic learns, so that the first advantages are not noise."""
+    replay_turns: Positive = 100_000
+    """Turns that replay holds; the oldest games are forgotten beyond it."""
+    seed: Natural = 0
+    """Every random draw of the run derives from it."""
+    device: str = "cpu"
+    """Torch device of the learner and the players."""
+    threads: Natural = 0
+    """CPU threads of torch; 0 leaves torch's choice. A resumed run is exact only with the same number."""
+    keep_checkpoints: Positive = 2
+    """Newest checkpoints that are kept."""

@@ -1,0 +1,133 @@
+"""What an environment is: text in, text out, in Gymnasium's shape. No base class is needed, only the two methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from archer.types import Observation
+
+Player = Callable[[Observation], str]
+"""A scripted player of one episode: hears each new observation, answers with an utterance."""
+
+Info = Mapping[str, object]
+StepResult = tuple[Observation, float, bool, bool, Info]
+"""observation, reward, terminated, truncated, info."""
+
+
+class ContractError(TypeError):
+    """An environment returned something else than the text interface asks for; the message says what."""
+
+
+class Environment(Protocol):
+    """Any text environment. An observation is what is new since the last utterance."""
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, object] | None = None) -> tuple[Any, Any]:
+        """Start an episode: (observation, info)."""
+
+    def step(self, utterance: str) -> tuple[Any, Any, Any, Any, Any]:
+        """Say something: (observation, reward, terminated, truncated, info)."""
+
+
+@runtime_checkable
+class ScriptedTask(Protocol):
+    """What shipped tasks offer besides: players to learn from and to be measured against."""
+
+    def demonstrator(self, seed: int) -> Player:
+        """A sub-optimal player for the supervised start."""
+
+    def reference(self, seed: int) -> Player:
+        """The strongest scripted player known."""
+
+    def reference_return(self) -> float:
+        """Expected undiscounted return of the reference player."""
+
+
+@dataclass(frozen=True)
+class ScriptedGame:
+    """One game of a scripted player; entry t of each list belongs to turn t."""
+
+    observations: tuple[Observation, ...]
+    """What was heard before each utterance."""
+    utterances: tuple[str, ...]
+    rewards: tuple[float, ...]
+    infos: tuple[Info, ...]
+    terminated: bool
+    final_observation: Observation
+
+
+def check_observation(observation: object, where: str) -> Observation:
+    """The observation itself, or a ContractError that says what is wrong with it."""
+    if isinstance(observation, str):
+        return observation
+    if isinstance(observation, list) and all(
+        isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
+        for m in observation
+    ):
+        return observation
+    raise ContractError(
+        f"{where} returned an observation of type {type(observation).__name__}; it must be a str or a list of "
+        '{"role": str, "content": str} messages'
+    )
+
+
+def check_reset(result: object) -> tuple[Observation, Info]:
+    """What ``reset`` returned, checked."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ContractError(f"reset() must return (observation, info), got {_shape(result)}")
+    observation, info = result
+    return check_observation(observation, "reset()"), _check_info(info, "reset()")
+
+
+def check_step(result: object) -> StepResult:
+    """What ``step`` returned, checked; the reward as a finite float."""
+    if not isinstance(result, tuple) or len(result) != 5:
+        raise ContractError(
+            f"step() must return (observation, reward, terminated, truncated, info), got {_shape(result)}"
+        )
+    observation, reward, terminated, truncated, info = result
+    try:
+        value = float(reward)
+    except (TypeError, ValueError) as error:
+        raise ContractError(f"step() returned the reward {reward!r}, which is not a number") from error
+    if not -1e9 < value < 1e9:  # also refuses NaN
+        raise ContractError(f"step() returned the reward {value}; rewards must be finite")
+    return (
+        check_observation(observation, "step()"),
+        value,
+        bool(terminated),
+        bool(truncated),
+        _check_info(info, "step()"),
+    )
+
+
+def _check_info(info: object, where: str) -> Info:
+    if not isinstance(info, Mapping):
+        raise ContractError(f"{where} returned an info of type {type(info).__name__}; it must be a mapping")
+    return info
+
+
+def _shape(result: object) -> str:
+    return f"a tuple of {len(result)}" if isinstance(result, tuple) else f"{type(result).__name__}"
+
+
+def play_scripted(env: Environment, player: Player, seed: int, max_turns: int = 1000) -> ScriptedGame:
+    """Play one game of a scripted player to its end, or to ``max_turns``."""
+    observation, _ = check_reset(env.reset(seed=seed))
+    observations, utterances, rewards, infos = [observation], [], [], []
+    terminated = truncated = False
+    while not (terminated or truncated or len(utterances) >= max_turns):
+        utterances.append(player(observation))
+        observation, reward, terminated, truncated, info = check_step(env.step(utterances[-1]))
+        observations.append(observation)
+        rewards.append(reward)
+        infos.append(info)
+    return ScriptedGame(
+        observations=tuple(observations[:-1]),
+        utterances=tuple(utterances),
+        rewards=tuple(rewards),
+        infos=tuple(infos),
+        terminated=terminated,
+        final_observation=observations[-1],
+    )

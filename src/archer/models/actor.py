@@ -1,0 +1,79 @@
+"""The actor: a Hugging Face causal LM with its tokenizer, and the log-probabilities of utterances under it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from archer.models.batch import EpisodeBatch, TokenIndex
+from archer.types import Ids
+
+
+class Actor(nn.Module):
+    """Token policy π(token | state, tokens so far), temperature 1, full softmax."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__()
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the actor's tokenizer has no end-of-sequence token; utterances would never stop")
+        self.model = model.eval()  # dropout would make the policy that is trained differ from the one that plays
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Actor:
+        """Load any causal LM by folder or hub name."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"model.actor: cannot load a causal language model from {str(path)!r}: {error}") from error
+        return cls(model, tokenizer)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write weights (safetensors), config and tokenizer in Hugging Face format."""
+        self.model.save_pretrained(path)
+        self.tokenizer.save_pretrained(path)
+
+    @property
+    def stop_id(self) -> int:
+        """The token that ends an utterance."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens the model can read, None where its config sets no limit."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    def decode(self, ids: Ids) -> str:
+        """Text of an utterance, special tokens left out."""
+        return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)).strip()
+
+    def hidden(self, batch: EpisodeBatch) -> Tensor:
+        """Last hidden states of every token of the batch, shape [rows, width, d]."""
+        return trunk_hidden(self.model.base_model, batch)
+
+    def logprobs(self, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
+        """Log-probability of each indexed token, float32 [T].
+
+        Logits are taken only where an utterance token is predicted: the output layer is most of a small model.
+        """
+        hidden = self.hidden(batch)[tokens.row, tokens.predicted_at]
+        logits = cast(Tensor, self.model.get_output_embeddings()(hidden)).float()
+        target = batch.ids[tokens.row, tokens.stands_at]
+        return logits.log_softmax(dim=-1).gather(1, target[:, None])[:, 0]
+
+
+def trunk_hidden(trunk: Any, batch: EpisodeBatch) -> Tensor:
+    """Run a decoder without its output layer over a batch's rows, shape [rows, width, d]."""
+    mask = batch.attention_mask(next(trunk.parameters()).dtype)
+    output = trunk(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
+    return cast(Tensor, output.last_hidden_state)

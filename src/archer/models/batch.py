@@ -1,0 +1,199 @@
+"""Episodes as tensors: one row per conversation, siblings as branches of a tree on the same row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from archer.types import Episode, Ids, Utterance
+
+Siblings = Sequence[Sequence[Utterance]]
+"""K sibling utterances of every turn of one episode, shape [turns][K]."""
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """B episodes with N turns, tokenised, padded and indexed for one forward pass.
+
+    A row holds a stretch of conversation that only grew, and behind it the sibling utterances of its states. A
+    sibling token sees the tokens of its state and of its own utterance, at the positions it would have had if it had
+    been played (tree attention), so one pass gives the values and log-probabilities of everything on the row.
+    """
+
+    episodes: tuple[Episode, ...]
+    siblings: tuple[tuple[Utterance, ...], ...]
+    """K siblings of every turn, in turn order, shape [N][K]."""
+    ids: Tensor
+    """Token ids, int64 [rows, width]; 0 where nothing stands."""
+    positions: Tensor
+    """Position of each token in its own conversation, int64 [rows, width]."""
+    branch: Tensor
+    """0 on the conversation itself, 1.. on siblings, -1 on padding; int64 [rows, width]."""
+    visible: Tensor
+    """How many leading tokens of the row each token sees besides its own branch, int64 [rows, width]."""
+    row: Tensor
+    """Row of each turn, int64 [N]."""
+    state_at: Tensor
+    """Column of the last token of each turn's state, int64 [N]."""
+    utterance_at: Tensor
+    """Column of the last token of each turn's utterance, int64 [N]."""
+    sibling_at: Tensor
+    """Column of the last token of each sibling, int64 [N, K]."""
+    final_row: Tensor
+    """Row of each episode's final state, int64 [B]."""
+    final_at: Tensor
+    """Column of the last token of each episode's final state, int64 [B]."""
+    lengths: tuple[int, ...]
+    """Turns of each episode; they add up to N."""
+
+    @property
+    def siblings_per_state(self) -> int:
+        return self.sibling_at.shape[1]
+
+    def attention_mask(self, dtype: torch.dtype) -> Tensor:
+        """Additive mask, 0 where a token may look and the dtype's minimum elsewhere, shape [rows, 1, width, width]."""
+        width = self.ids.shape[1]
+        column = torch.arange(width, device=self.ids.device)
+        on_trunk = (self.branch == 0)[:, None, :] & (column[None, None, :] < self.visible[:, :, None])
+        same_branch = self.branch[:, :, None] == self.branch[:, None, :]
+        own_past = same_branch & (column[None, :] <= column[:, None])
+        allowed = on_trunk | own_past
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=self.ids.device)
+        return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
+
+    def utterance_tokens(self) -> TokenIndex:
+        """Where every token of the played utterances is predicted and stands."""
+        start = self.state_at + 1
+        return _token_index(self.row, self.state_at, start, self.utterance_at + 1)
+
+    def sibling_tokens(self) -> TokenIndex:
+        """Where every token of the siblings is predicted and stands; utterance n·K + k is sibling k of turn n."""
+        count = self.siblings_per_state
+        lengths = torch.tensor(
+            [len(utterance.ids) for group in self.siblings for utterance in group],
+            dtype=torch.long,
+            device=self.ids.device,
+        )
+        end = self.sibling_at.reshape(-1) + 1
+        return _token_index(
+            self.row.repeat_interleave(count), self.state_at.repeat_interleave(count), end - lengths, end
+        )
+
+    def to(self, device: torch.device) -> EpisodeBatch:
+        """The same batch with its tensors on ``device``."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return EpisodeBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in fields.items()})
+
+
+@dataclass(frozen=True)
+class TokenIndex:
+    """Coordinates of the T tokens of some utterances in a batch: who predicts each one, and where it stands."""
+
+    row: Tensor
+    """int64 [T]."""
+    predicted_at: Tensor
+    """Column whose output predicts the token, int64 [T]."""
+    stands_at: Tensor
+    """Column of the token itself, int64 [T]."""
+    utterance: Tensor
+    """Index of the utterance that each token belongs to, int64 [T]."""
+
+
+def _token_index(row: Tensor, state_at: Tensor, start: Tensor, end: Tensor) -> TokenIndex:
+    lengths = end - start
+    utterance = torch.arange(len(row), device=row.device).repeat_interleave(lengths)
+    offset = torch.arange(len(utterance), device=row.device) - (lengths.cumsum(0) - lengths)[utterance]
+    stands_at = start[utterance] + offset
+    # The first token is predicted by the last token of the state, which on a branch is not the column before it.
+    predicted_at = torch.where(offset == 0, state_at[utterance], stands_at - 1)
+    return TokenIndex(row=row[utterance], predicted_at=predicted_at, stands_at=stands_at, utterance=utterance)
+
+
+class _Row:
+    """A growing stretch of one conversation and the branches behind it, before padding."""
+
+    def __init__(self, ids: Ids) -> None:
+        self.trunk = ids
+        self.branches: list[tuple[int, Ids]] = []
+
+    def grow(self, ids: Ids) -> bool:
+        """Whether ``ids`` continue this row; if so, the row now ends where they end."""
+        shared = len(self.trunk)
+        if len(ids) < shared or not np.array_equal(ids[:shared], self.trunk):
+            return False
+        self.trunk = ids
+        return True
+
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """ids, positions, branch and visible of all its tokens, each int64 [length]."""
+        trunk = np.arange(len(self.trunk))
+        parts = [(self.trunk, trunk, np.zeros_like(trunk), trunk + 1)]
+        for number, (state, ids) in enumerate(self.branches, start=1):
+            step = np.arange(len(ids))
+            parts.append((ids, state + step, np.full_like(step, number), np.full_like(step, state)))
+        columns = [np.concatenate([part[i] for part in parts]).astype(np.int64) for i in range(4)]
+        return columns[0], columns[1], columns[2], columns[3]
+
+
+def collate(episodes: Sequence[Episode], siblings: Sequence[Siblings] | None = None) -> EpisodeBatch:
+    """Lay B episodes, and K siblings of each of their states where given, on padded rows.
+
+    ``siblings`` has one entry per episode, shape [B][turns][K], K the same everywhere. An episode whose environment
+    rewrites its history gets a new row wherever the old one does not continue.
+    """
+    rows: list[_Row] = []
+    turn_row: list[int] = []
+    state_at: list[int] = []
+    utterance_at: list[int] = []
+    sibling_place: list[list[tuple[int, int]]] = []
+    final_row: list[int] = []
+    final_at: list[int] = []
+    flat_siblings: list[tuple[Utterance, ...]] = []
+    for b, episode in enumerate(episodes):
+        rows.append(_Row(episode.turns[0].prompt_ids))
+        for t, turn in enumerate(episode.turns):
+            if not rows[-1].grow(turn.prompt_ids):
+                rows.append(_Row(turn.prompt_ids))
+            row, state = rows[-1], len(turn.prompt_ids)
+            group = tuple(siblings[b][t]) if siblings is not None else ()
+            flat_siblings.append(group)
+            sibling_place.append([(len(row.branches) + k, len(rows) - 1) for k in range(len(group))])
+            row.branches.extend((state, utterance.ids) for utterance in group)
+            turn_row.append(len(rows) - 1)
+            state_at.append(state - 1)
+            utterance_at.append(state + len(turn.utterance.ids) - 1)
+            row.grow(np.concatenate([turn.prompt_ids, turn.utterance.ids]))
+        if not rows[-1].grow(episode.final_prompt_ids):
+            rows.append(_Row(episode.final_prompt_ids))
+        final_row.append(len(rows) - 1)
+        final_at.append(len(episode.final_prompt_ids) - 1)
+
+    columns = [row.columns() for row in rows]
+    width = max(len(ids) for ids, *_ in columns)
+    padded = [np.zeros((len(rows), width), np.int64) for _ in range(4)]
+    padded[2].fill(-1)
+    for r, parts in enumerate(columns):
+        for target, part in zip(padded, parts, strict=True):
+            target[r, : len(part)] = part
+    ends = [len(row.trunk) - 1 + np.cumsum([len(ids) for _, ids in row.branches]) for row in rows]
+    sibling_at = [[int(ends[r][number]) for number, r in places] for places in sibling_place]
+    ids, positions, branch, visible = (torch.from_numpy(array) for array in padded)
+    return EpisodeBatch(
+        episodes=tuple(episodes),
+        siblings=tuple(flat_siblings),
+        ids=ids,
+        positions=positions,
+        branch=branch,
+        visible=visible,
+        row=torch.tensor(turn_row),
+        state_at=torch.tensor(state_at),
+        utterance_at=torch.tensor(utterance_at),
+        sibling_at=torch.tensor(sibling_at, dtype=torch.long).reshape(len(turn_row), -1),
+        final_row=torch.tensor(final_row),
+        final_at=torch.tensor(final_at),
+        lengths=tuple(len(episode) for episode in episodes),
+    )

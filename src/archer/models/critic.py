@@ -1,0 +1,94 @@
+"""The critic: what every state and utterance of a conversation is worth, behind one small interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archer.models.actor import Actor, trunk_hidden
+from archer.models.batch import EpisodeBatch
+from archer.models.heads import Heads
+
+TWIN = 2
+"""Heads of each kind: the lesser of two independent estimates is less optimistic (double Q-learning)."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a critic thinks of a batch of B episodes, N turns and K siblings per state; H = 2 heads each."""
+
+    q: Tensor
+    """Q of the played utterances, [N, H]."""
+    v: Tensor
+    """V of the states they were said at, [N, H]."""
+    q_siblings: Tensor
+    """Q of the siblings, [N, K, H]."""
+    v_final: Tensor
+    """V of the states after the last turn, [B, H]."""
+
+    def v_next(self, lengths: tuple[int, ...]) -> Tensor:
+        """V of the state after every turn, [N, H]; ``lengths`` are the turns of each episode."""
+        following = torch.cat([self.v[1:], self.v[-1:]])
+        ends = torch.tensor(lengths, device=self.v.device).cumsum(0) - 1
+        return following.index_copy(0, ends, self.v_final)
+
+
+class Critic(nn.Module, ABC):
+    """Twin Q and twin V over utterances."""
+
+    @abstractmethod
+    def forward(self, batch: EpisodeBatch) -> Values:
+        """Every value of the batch."""
+
+    @abstractmethod
+    def set_units(self, location: float, scale: float) -> None:
+        """Tell the heads where returns lie (see ``Heads.set_units``)."""
+
+    def target(self) -> Critic:
+        """A frozen copy, to be moved by ``polyak_update``."""
+        copy = deepcopy(self)
+        copy.requires_grad_(False)
+        return copy
+
+    def __call__(self, batch: EpisodeBatch) -> Values:
+        values: Values = super().__call__(batch)
+        return values
+
+
+class CausalCritic(Critic):
+    """A decoder reads the whole conversation once; each value is read off the last token it may depend on.
+
+    Q attends from the utterance to the history, so "was that asked before?" is a question it can answer. All Q and V
+    of an episode and its siblings come from a single pass: O(T) tokens, where encoding every (state, utterance) pair
+    apart costs O(T²).
+    """
+
+    def __init__(self, trunk: Any) -> None:
+        super().__init__()
+        self.trunk = trunk
+        width = trunk.config.hidden_size
+        self.q = Heads(width, width, TWIN, normalise=True)
+        self.v = Heads(width, width, TWIN, normalise=True)
+
+    @classmethod
+    def from_actor(cls, actor: Actor) -> CausalCritic:
+        """Start from a copy of the actor's decoder, which already reads the task's language."""
+        return cls(deepcopy(actor.model.base_model))
+
+    def forward(self, batch: EpisodeBatch) -> Values:
+        hidden = trunk_hidden(self.trunk, batch)
+        return Values(
+            q=self.q(hidden[batch.row, batch.utterance_at]),
+            v=self.v(hidden[batch.row, batch.state_at]),
+            q_siblings=self.q(hidden[batch.row[:, None], batch.sibling_at]),
+            v_final=self.v(hidden[batch.final_row, batch.final_at]),
+        )
+
+    def set_units(self, location: float, scale: float) -> None:
+        self.q.set_units(location, scale)
+        self.v.set_units(location, scale)

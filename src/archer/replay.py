@@ -1,0 +1,55 @@
+"""Keep every conversation of every past policy, and draw from them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from archer.types import Episode
+
+
+class Replay:
+    """The newest episodes that together hold at most ``capacity`` turns."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.turns = 0
+        self._episodes: deque[Episode] = deque()
+
+    def add(self, episodes: Iterable[Episode]) -> None:
+        """Append episodes and forget the oldest beyond capacity; the newest one always stays."""
+        for episode in episodes:
+            self._episodes.append(episode)
+            self.turns += len(episode)
+        while self.turns > self.capacity and len(self._episodes) > 1:
+            self.turns -= len(self._episodes.popleft())
+
+    def sample(self, turns: int, generator: np.random.Generator) -> list[Episode]:
+        """Episodes drawn uniformly, without repeats, until they hold ``turns`` turns (or all there are)."""
+        if not self._episodes:
+            raise ValueError("cannot sample from an empty replay: add episodes first")
+        drawn: list[Episode] = []
+        total = 0
+        for index in generator.permutation(len(self._episodes)):
+            drawn.append(self._episodes[int(index)])
+            total += len(drawn[-1])
+            if total >= turns:
+                break
+        return drawn
+
+    def latest(self, count: int) -> list[Episode]:
+        """The ``count`` newest episodes, oldest of them first."""
+        return list(self._episodes)[-count:]
+
+    def best(self, fraction: float) -> list[Episode]:
+        """The top ``fraction`` of episodes by return, best first; exactly that many, whatever the ties."""
+        count = max(1, round(fraction * len(self._episodes)))
+        return sorted(self._episodes, key=lambda episode: episode.return_, reverse=True)[:count]
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return iter(self._episodes)

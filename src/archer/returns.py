@@ -1,0 +1,43 @@
+"""Targets of the high level: what a turn is worth, from its rewards and the values behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def lambda_returns(
+    rewards: Tensor,
+    next_values: Tensor,
+    terminated: Sequence[bool],
+    lengths: Sequence[int],
+    *,
+    discount: float,
+    trace: float,
+) -> Tensor:
+    """λ-returns of every turn of B episodes laid end to end (Sutton & Barto 2018, eq. 12.20).
+
+        G_t = r_t + γ [(1 - λ) V(s_{t+1}) + λ G_{t+1}],   G behind the last turn = V(final state)
+
+    λ = 0 is one-step TD, as ArCHer has it; λ = 1 is Monte Carlo. A terminated episode is worth nothing after its
+    last turn; a truncated one keeps V of its final state, because it was us who stopped it.
+
+    Shapes: rewards [N]; next_values [N, H], the value of the state after each turn; terminated and lengths [B],
+    the lengths adding up to N. Returns [N, H].
+    """
+    alive = torch.ones_like(rewards)
+    ends = torch.tensor(lengths).cumsum(0) - 1
+    alive[ends] = 1.0 - torch.tensor(terminated, dtype=rewards.dtype, device=rewards.device)
+    bootstrap = next_values * alive[:, None]
+    one_step = rewards[:, None] + discount * bootstrap
+    if trace == 0.0:
+        return one_step
+    returns = one_step.clone()
+    for end, length in zip(ends.tolist(), lengths, strict=True):
+        following = bootstrap[end]
+        for t in range(end, end - length, -1):
+            following = rewards[t] + discount * ((1 - trace) * bootstrap[t] + trace * following)
+            returns[t] = following
+    return returns

@@ -1,0 +1,46 @@
+"""Demonstrations: games of a scripted player, put into the same records as the agent's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from archer.envs.base import ScriptedGame
+from archer.rollout.prompts import PlainText, observation_text
+from archer.types import End, Episode, Turn, Utterance
+
+
+def texts(games: Sequence[ScriptedGame]) -> Iterator[str]:
+    """Every piece of text of the games as the agent will meet it, to train a tokenizer on."""
+    for game in games:
+        for observation in [*game.observations, game.final_observation]:
+            yield observation_text(observation) + "\n"
+        yield from game.utterances
+
+
+def to_episode(game: ScriptedGame, tokenizer: Any, *, seed: int, task: str) -> Episode:
+    """A scripted game as an episode. Its log-probabilities are NaN: no policy sampled these tokens."""
+    prompts = PlainText(tokenizer)
+    ids = prompts.first(game.observations[0])
+    later = [*game.observations[1:], game.final_observation]
+    spans: list[tuple[int, Utterance]] = []
+    for text, answer in zip(game.utterances, later, strict=True):
+        said = prompts.utterance(text)
+        spans.append((len(ids), Utterance(said, np.full(len(said), np.nan, np.float32), text)))
+        ids = np.concatenate([ids, said, prompts.next(answer)])
+    turns = [
+        Turn(ids[:start], utterance, observation, reward, info)
+        for (start, utterance), observation, reward, info in zip(
+            spans, game.observations, game.rewards, game.infos, strict=True
+        )
+    ]
+    return Episode(
+        turns=tuple(turns),
+        end=End.TERMINATED if game.terminated else End.TURN_LIMIT,
+        final_prompt_ids=ids,
+        seed=seed,
+        task=task,
+        policy_version=-1,
+    )

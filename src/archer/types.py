@@ -1,0 +1,113 @@
+"""The records that flow through the library: utterances, turns and episodes. No torch, no input or output.
+
+Letters used everywhere: B episodes in a batch, N turns in a batch, K siblings per state, T tokens.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+"""Token ids, shape [T]."""
+
+LogProbs = npt.NDArray[np.float32]
+"""Natural-log probabilities, shape [T]."""
+
+Message = Mapping[str, str]
+"""A chat message, ``{"role": ..., "content": ...}``."""
+
+Observation = str | list[Message]
+"""What an environment says: only what is new since the last utterance (or all of it, see ``history="replace"``)."""
+
+
+class End(enum.StrEnum):
+    """Why an episode ended. Only ``TERMINATED`` is the task's own end; every other one truncates it."""
+
+    TERMINATED = "terminated"
+    TURN_LIMIT = "turn_limit"
+    TOKEN_LIMIT = "token_limit"
+    ENV_ERROR = "env_error"
+    TIMEOUT = "timeout"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    """Tokens as they were sampled, with their log-probabilities under the policy that sampled them."""
+
+    ids: Ids
+    """Token ids, shape [T]; the stop token is included iff the policy produced it."""
+    logprobs: LogProbs
+    """Log-probability of each id at temperature 1 under the full softmax, shape [T]."""
+    text: str
+    """The ids decoded, without special tokens."""
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 1 or self.ids.shape != self.logprobs.shape:
+            raise ValueError(f"ids {self.ids.shape} and logprobs {self.logprobs.shape} must have one shape [T]")
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """One step of the high-level MDP: at a state (``prompt_ids``) an utterance is said and rewarded."""
+
+    prompt_ids: Ids
+    """The state: the exact ids the policy was prompted with, shape [T]. In an episode that only grows, a view of
+    the same array as the next turn's, so a whole conversation is stored once."""
+    utterance: Utterance
+    """The action: what the agent said."""
+    observation: Observation
+    """What the environment said just before the utterance."""
+    reward: float
+    """Reward of this turn, in the environment's units."""
+    info: Mapping[str, object] = field(default_factory=dict)
+    """What the environment's ``info`` held after this step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One whole conversation."""
+
+    turns: tuple[Turn, ...]
+    end: End
+    final_prompt_ids: Ids
+    """The state after the last turn; a truncated episode bootstraps from it."""
+    seed: int
+    """Seed its environment was reset with."""
+    task: str
+    """Name of the environment."""
+    policy_version: int
+    """Count of actor updates behind the policy that played it; -1 for a scripted player."""
+
+    def __post_init__(self) -> None:
+        if not self.turns:
+            raise ValueError("an episode needs at least one turn")
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the task ended by itself; otherwise Bellman targets bootstrap at the final state."""
+        return self.end is End.TERMINATED
+
+    @property
+    def rewards(self) -> npt.NDArray[np.float32]:
+        """Reward of every turn, shape [turns]."""
+        return np.array([turn.reward for turn in self.turns], dtype=np.float32)
+
+    @property
+    def return_(self) -> float:
+        """Undiscounted sum of rewards."""
+        return float(sum(turn.reward for turn in self.turns))
+
+    @property
+    def success(self) -> bool | None:
+        """``info["success"]`` of the last turn where the environment reports it, else None."""
+        flag = self.turns[-1].info.get("success")
+        return None if flag is None else bool(flag)
+
+    def __len__(self) -> int:
+        return len(self.turns)
