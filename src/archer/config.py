@@ -49,6 +49,8 @@ class ModelConfig:
     """`causal`: one pass of a decoder values a whole game. `encoder`: the paper's, state and utterance apart."""
     critic_model: str | None = None
     """Folder or hub name of the critic's network; none for a copy of the actor (causal) or a tiny encoder."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the learner's matrix products; weights, losses and playing stay float32."""
     tiny: TinyConfig = Field(default_factory=TinyConfig)
     """Size of the built-in models."""
 
@@ -117,6 +119,8 @@ class ActorConfig:
     """Gradient steps per iteration, each on freshly sampled utterances."""
     batch_turns: Positive = 256
     """Replayed states per gradient step, in whole games."""
+    newest_turns: Positive = 4000
+    """Replayed states come from the newest games that hold this many turns: near what the policy now meets."""
     accumulation: Positive = 1
     """Parts a batch is cut into to save memory; the gradient is the exact mean over all of it."""
     siblings: Positive = 4

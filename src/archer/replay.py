@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -26,14 +26,26 @@ class Replay:
         while self.turns > self.capacity and len(self._episodes) > 1:
             self.turns -= len(self._episodes.popleft())
 
-    def sample(self, turns: int, generator: np.random.Generator) -> list[Episode]:
-        """Episodes drawn uniformly, without repeats, until they hold ``turns`` turns (or all there are)."""
+    def sample(self, turns: int, generator: np.random.Generator, newest: int | None = None) -> list[Episode]:
+        """Episodes drawn uniformly, without repeats, until they hold ``turns`` turns (or all there are).
+
+        With ``newest`` only the newest episodes that together hold that many turns are drawn from.
+        """
         if not self._episodes:
             raise ValueError("cannot sample from an empty replay: add episodes first")
+        pool: Sequence[Episode] = self._episodes
+        if newest is not None:
+            pool = []
+            held = 0
+            for episode in reversed(self._episodes):
+                pool.append(episode)
+                held += len(episode)
+                if held >= newest:
+                    break
         drawn: list[Episode] = []
         total = 0
-        for index in generator.permutation(len(self._episodes)):
-            drawn.append(self._episodes[int(index)])
+        for index in generator.permutation(len(pool)):
+            drawn.append(pool[int(index)])
             total += len(drawn[-1])
             if total >= turns:
                 break

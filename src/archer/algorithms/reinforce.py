@@ -55,7 +55,7 @@ def update_actor(
     generator = np.random.default_rng(list(seed))
     metrics: list[dict[str, float]] = []
     for update in range(config.updates):
-        episodes = replay.sample(config.batch_turns, generator)
+        episodes = replay.sample(config.batch_turns, generator, config.newest_turns)
         siblings = sampler.sample(episodes, config.siblings, [*seed, update])
         collected: list[tuple[dict[str, float], float]] = []
 

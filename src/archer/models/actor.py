@@ -16,8 +16,9 @@ from archer.types import Ids
 class Actor(nn.Module):
     """Token policy π(token | state, tokens so far), temperature 1, full softmax."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
+        self.precision = precision
         if tokenizer.eos_token_id is None:
             raise ValueError("the actor's tokenizer has no end-of-sequence token; utterances would never stop")
         self.model = model.eval()  # dropout would make the policy that is trained differ from the one that plays
@@ -59,7 +60,7 @@ class Actor(nn.Module):
 
     def hidden(self, batch: EpisodeBatch) -> Tensor:
         """Last hidden states of every token of the batch, shape [rows, width, d]."""
-        return trunk_hidden(self.model.base_model, batch)
+        return trunk_hidden(self.model.base_model, batch, self.precision)
 
     def logprobs(self, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
         """Log-probability of each indexed token, float32 [T].
@@ -72,8 +73,12 @@ class Actor(nn.Module):
         return logits.log_softmax(dim=-1).gather(1, target[:, None])[:, 0]
 
 
-def trunk_hidden(trunk: Any, batch: EpisodeBatch) -> Tensor:
-    """Run a decoder without its output layer over a batch's rows, shape [rows, width, d]."""
-    mask = batch.attention_mask(next(trunk.parameters()).dtype)
-    output = trunk(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
-    return cast(Tensor, output.last_hidden_state)
+def trunk_hidden(trunk: Any, batch: EpisodeBatch, precision: torch.dtype) -> Tensor:
+    """Run a decoder without its output layer over a batch's rows, shape [rows, width, d], float32.
+
+    With ``precision`` bfloat16, matrix products are taken in it; weights and what is returned stay float32.
+    """
+    with torch.autocast(batch.ids.device.type, dtype=precision, enabled=precision != torch.float32):
+        mask = batch.attention_mask(precision)
+        output = trunk(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
+    return cast(Tensor, output.last_hidden_state).float()

@@ -68,9 +68,10 @@ class CausalCritic(Critic):
     apart costs O(T²).
     """
 
-    def __init__(self, trunk: Any) -> None:
+    def __init__(self, trunk: Any, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.trunk = trunk
+        self.precision = precision
         width = trunk.config.hidden_size
         self.q = Heads(width, width, TWIN, normalise=True)
         self.v = Heads(width, width, TWIN, normalise=True)
@@ -78,10 +79,10 @@ class CausalCritic(Critic):
     @classmethod
     def from_actor(cls, actor: Actor) -> CausalCritic:
         """Start from a copy of the actor's decoder, which already reads the task's language."""
-        return cls(deepcopy(actor.model.base_model))
+        return cls(deepcopy(actor.model.base_model), actor.precision)
 
     def forward(self, batch: EpisodeBatch) -> Values:
-        hidden = trunk_hidden(self.trunk, batch)
+        hidden = trunk_hidden(self.trunk, batch, self.precision)
         return Values(
             q=self.q(hidden[batch.row, batch.utterance_at]),
             v=self.v(hidden[batch.row, batch.state_at]),

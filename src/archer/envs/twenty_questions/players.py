@@ -13,6 +13,9 @@ from archer.types import Observation
 EXACT_BELOW = 10
 """Up to this many candidates the rest of the game is solved exactly."""
 
+SLIPS = ("Is it nice?", "Is it popular?", "Do you like it?", "What is it?", "Is it old or new?")
+"""Questions that have no answer in the table; people ask them, and an agent must have met ``Invalid Question.``."""
+
 
 @lru_cache(maxsize=200_000)
 def _solve(candidates: frozenset[str]) -> tuple[float, str]:
@@ -121,6 +124,7 @@ class CasualQuestioner:
     drift: chance of a question chosen without regard to what is known.
     hunch: chance of a guess while many objects are possible.
     memory: chance that an answer is taken in at all.
+    slip: chance of a question that no table of facts can answer.
     patience: with at most this many candidates left it guesses one of them.
     """
 
@@ -133,11 +137,12 @@ class CasualQuestioner:
         hunch: float = 0.12,
         memory: float = 0.8,
         patience: int = 2,
+        slip: float = 0.03,
     ) -> None:
         self._random = random.Random(seed)
         self._objects = objects
         self._listener = _Listener(objects)
-        self._drift, self._hunch, self._memory, self._patience = drift, hunch, memory, patience
+        self._drift, self._hunch, self._memory, self._patience, self._slip = drift, hunch, memory, patience, slip
 
     def __call__(self, observation: Observation) -> str:
         if self._random.random() < self._memory:
@@ -147,6 +152,8 @@ class CasualQuestioner:
         return question
 
     def _choose(self) -> str:
+        if self._random.random() < self._slip:
+            return self._random.choice(SLIPS)
         candidates = sorted(self._listener.candidates)
         if self._random.random() < self._hunch:
             return _guess(self._random.choice(candidates if self._random.random() < 0.5 else self._objects))

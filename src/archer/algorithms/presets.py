@@ -1,0 +1,73 @@
+"""Presets: named combinations of settings, recommended or published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A combination of settings; ``settings(env)`` gives what differs from the defaults for a task."""
+
+    description: str
+    settings: Callable[[str], Mapping[str, Any]]
+
+
+def _archer(env: str) -> Mapping[str, Any]:
+    if env == "twenty-questions":
+        return {
+            "env": {"name": env},
+            "iterations": 150,
+            "supervised": {"games": 6000, "epochs": 4},
+            "model": {"tiny": {"layers": 3}},
+            "rollout": {"games": 128},
+        }
+    return {"env": {"name": env}}
+
+
+def _archer_paper(env: str) -> Mapping[str, Any]:
+    """Zhou et al. 2024, appendix table of hyper-parameters and released configuration.
+
+    γ and warm-up: Detective .98 / 10, subset .95 / 10, Twenty Questions .95 / 20, Guess My City .95 / 10, WebShop .90 / 20.
+    """
+    full = env == "twenty-questions"
+    return {
+        "env": {"name": env},
+        "model": {"actor": "gpt2", "critic": "encoder", "critic_model": "roberta-base"},
+        "rollout": {"games": 128, "utterance_tokens": 32, "max_tokens": 1024},
+        "critic": {
+            "updates": 50,
+            "batch_turns": 256,
+            "lr": 2e-5,
+            "weight_decay": 0.01,
+            "discount": 0.95,
+            "trace": 0.0,
+            "polyak": 0.1,
+        },
+        "actor": {
+            "updates": 3,
+            "batch_turns": 256,
+            "accumulation": 32,
+            "newest_turns": 100_000,
+            "siblings": 1,
+            "advantage": "value",
+            "lr": 1e-6 if full else 1e-5,
+            "weight_decay": 0.01,
+            "kl": 0.0,
+        },
+        "eval": {"every": 25, "games": 1000},
+        "replay_turns": 100_000,
+        "warmup": 20 if full else 10,
+        "iterations": 600,
+    }
+
+
+PRESETS: dict[str, Preset] = {
+    "archer": Preset("Our default: causal critic, λ-returns, sibling baseline, KL to the supervised start.", _archer),
+    "archer-paper": Preset(
+        "Online ArCHer as published: GPT-2, RoBERTa critic, one-step TD, one sample per state (Zhou et al. 2024).",
+        _archer_paper,
+    ),
+}

@@ -1,0 +1,116 @@
+"""What a program does with a finished run: load it, measure it, talk to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from archer.checkpoint import CheckpointError, latest_checkpoint
+from archer.config import RunConfig
+from archer.envs import Factory, make_factory, task_name
+from archer.envs.base import Environment, check_reset, check_step
+from archer.evaluation import evaluate_actor, reference_return
+from archer.metrics import episode_metrics
+from archer.models.actor import Actor
+from archer.report.console import observation_line, printable
+from archer.rollout.engine import Sampling
+from archer.rollout.play import Limits, play
+from archer.runfolder import RunFolder
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run's policy as its newest checkpoint has it; nothing in the folder is touched."""
+
+    folder: RunFolder
+    config: RunConfig
+    actor: Actor
+    iteration: int
+
+    @property
+    def limits(self) -> Limits:
+        rollout = self.config.rollout
+        return Limits(max_turns=rollout.max_turns, max_tokens=rollout.max_tokens, parallel=rollout.parallel)
+
+
+def load(run: str | Path) -> LoadedRun:
+    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing."""
+    folder = RunFolder.open(Path(run))
+    config = folder.config()
+    checkpoint = latest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        raise CheckpointError(f"{run} has no checkpoint yet")
+    actor = Actor.from_pretrained(checkpoint / "actor").to(config.device)
+    return LoadedRun(folder, config, actor, int(checkpoint.name))
+
+
+def evaluate(
+    run: LoadedRun, *, episodes: int = 1000, greedy: bool = False, env: Factory | None = None
+) -> dict[str, Any]:
+    """Play evaluation games; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
+    ``reference_return`` (None where unknown) and ``episodes``."""
+    target = env if env is not None else run.config.env.name
+    make_env = make_factory(target, run.config.env.options)
+    sampling = Sampling(run.config.rollout.utterance_tokens, greedy)
+    played = evaluate_actor(
+        run.actor, make_env, episodes,
+        task=task_name(target), sampling=sampling, limits=run.limits, policy_version=0,
+    )  # fmt: skip
+    found = episode_metrics(played, "eval")
+    rows = run.folder.metrics()
+    return {
+        "return_mean": found["eval/return_mean"],
+        "return_ci95": found["eval/return_ci95"],
+        "win_rate": found.get("eval/win_rate"),
+        "length": found["eval/length"],
+        "start_return": rows[0]["eval/return_mean"] if rows else None,
+        "reference_return": reference_return(make_env),
+        "episodes": episodes,
+        "games_trained": run.iteration * run.config.rollout.games,
+    }
+
+
+def play_as_agent(env: Environment, seed: int, console: Console) -> None:
+    """A person writes the agent's utterances."""
+    observation, _ = check_reset(env.reset(seed=seed))
+    total, over = 0.0, False
+    while not over:
+        console.print(Text(observation_line(observation), style="dim"))
+        observation, reward, terminated, truncated, _ = check_step(env.step(console.input("you: ")))
+        total += reward
+        over = terminated or truncated
+    console.print(Text(observation_line(observation), style="dim"))
+    console.print(Text(f"{'ended' if terminated else 'stopped by the limit'}, return {total:g}", style="bold"))
+
+
+class _Person:
+    """An environment whose answers a person types; an empty answer ends the game."""
+
+    def __init__(self, first: str, console: Console) -> None:
+        self._first, self._console = first, console
+
+    def reset(self, *, seed: int | None = None, options: object = None) -> tuple[str, dict[str, object]]:
+        return self._first, {}
+
+    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        self._console.print(Text(f"agent: {printable(utterance)}", style="cyan"))
+        answer = self._console.input("you: ")
+        return answer, 0.0, not answer, False, {}
+
+
+def play_as_environment(run: Path, seed: int, console: Console) -> None:
+    """A person answers a trained agent."""
+    loaded = load(run)
+    env = make_factory(loaded.config.env.name, loaded.config.env.options)()
+    observation, _ = check_reset(env.reset(seed=seed))
+    first = observation_line(observation)
+    console.print(Text(f"{first}  (you answer the agent; an empty line ends the game)", style="dim"))
+    sampling = Sampling(loaded.config.rollout.utterance_tokens)
+    play(
+        loaded.actor, lambda: _Person(first, console), [seed],
+        task="terminal", sampling=sampling, limits=loaded.limits,
+    )  # fmt: skip

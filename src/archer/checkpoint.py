@@ -1,0 +1,122 @@
+"""Checkpoints: folders that are complete or absent, verified by checksums, with nothing pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from archer.files import sync, write_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or read; the message says what is safe and what to do."""
+
+
+def save_checkpoint(folder: Path, step: int, fill: Callable[[Path], None], *, keep: int) -> Path:
+    """Let ``fill`` write files into a new folder ``folder/STEP`` and keep the newest ``keep`` ones, and step 0.
+
+    The manifest with every file's checksum is written last, and the folder gets its name after that, so that a kill
+    at any moment leaves the earlier checkpoints or this one too. Raises CheckpointError where the disk refuses.
+    """
+    final = folder / f"{step:06d}"
+    temporary = folder / ".writing"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        files = sorted(path for path in temporary.rglob("*") if path.is_file())
+        for path in files:
+            sync(path)
+        sums = {str(path.relative_to(temporary)): _sha256(path) for path in files}
+        write_json(temporary / MANIFEST, {"format": FORMAT, "step": step, "sha256": sums})
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        sync(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        last = latest_checkpoint(folder)
+        safe = f"The last checkpoint, {last}, is intact" if last else "No checkpoint had been written before"
+        raise CheckpointError(
+            f"cannot write the checkpoint of step {step} to {final}: {error}. {safe}. "
+            "Make room or fix the permissions, then resume the run."
+        ) from error
+    for old in _steps(folder)[:-keep]:
+        if old.name != "000000":  # the supervised start: reference of the KL penalty and of every comparison
+            shutil.rmtree(old)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint whose files all match its manifest; damaged ones are skipped with a warning."""
+    for path in reversed(_steps(folder)):
+        problem = _problem(path)
+        if problem is None:
+            return path
+        warnings.warn(f"skipping the damaged checkpoint {path}: {problem}", stacklevel=2)
+    return None
+
+
+def _steps(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        for name, expected in manifest["sha256"].items():
+            if _sha256(path / name) != expected:
+                return f"{name} does not match its checksum"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_module(path: Path, module: torch.nn.Module) -> None:
+    """Write a module's parameters and buffers as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path)
+
+
+def load_module(path: Path, module: torch.nn.Module) -> None:
+    """Read what ``save_module`` wrote into a module of the same shape."""
+    module.load_state_dict(load_file(path))
+
+
+def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Write an optimizer's per-parameter state; its settings come from the run's configuration."""
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    tensors: dict[str, Tensor] = {}
+    for index, values in state.items():
+        for name, value in values.items():
+            tensors[f"{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    save_file(tensors, path)
+
+
+def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Read what ``save_optimizer`` wrote."""
+    content = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in load_file(path).items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    content["state"] = state
+    optimizer.load_state_dict(content)

@@ -1,0 +1,44 @@
+"""Measure a policy on games that were never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from archer.envs.base import Environment, ScriptedTask
+from archer.models.actor import Actor
+from archer.rollout.engine import Sampling
+from archer.rollout.play import Limits, play
+from archer.types import Episode
+
+
+def training_seed(run_seed: int, game: int) -> int:
+    """Environment seed of a training game: even, so that no evaluation shares it."""
+    return 2 * (run_seed * 10_000_019 + game)
+
+
+def evaluation_seed(game: int) -> int:
+    """Environment seed of an evaluation game: odd, and the same for every run, so that runs are compared on equals."""
+    return 2 * game + 1
+
+
+def evaluate_actor(
+    actor: Actor,
+    make_env: Callable[[], Environment],
+    games: int,
+    *,
+    task: str,
+    sampling: Sampling,
+    limits: Limits,
+    policy_version: int,
+) -> list[Episode]:
+    """Play the first ``games`` evaluation games."""
+    seeds = [evaluation_seed(game) for game in range(games)]
+    return play(
+        actor, make_env, seeds, task=task, sampling=sampling, limits=limits, policy_version=policy_version
+    )
+
+
+def reference_return(make_env: Callable[[], Environment]) -> float | None:
+    """The best possible (or best known) return of the task, None where it does not tell."""
+    env = make_env()
+    return env.reference_return() if isinstance(env, ScriptedTask) else None

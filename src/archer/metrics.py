@@ -1,0 +1,122 @@
+"""Numbers of a run: intervals, one JSON line per iteration, TensorBoard events and optional trackers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from archer.files import write_text
+from archer.types import Episode
+
+Scalars = Mapping[str, float]
+
+
+def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval (normal approximation); infinite for fewer than two values."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return float(array.mean()), math.inf
+    return float(array.mean()), float(1.96 * array.std(ddof=1) / math.sqrt(len(array)))
+
+
+def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]:
+    """Return with interval, length, win rate where the task reports success, and tokens said; keys ``stage/...``."""
+    mean, half_width = mean_ci95([episode.return_ for episode in episodes])
+    metrics = {
+        f"{stage}/return_mean": mean,
+        f"{stage}/return_ci95": half_width,
+        f"{stage}/length": float(np.mean([len(episode) for episode in episodes])),
+        f"{stage}/tokens": float(sum(len(turn.utterance.ids) for episode in episodes for turn in episode.turns)),
+    }
+    outcomes = [episode.success for episode in episodes if episode.success is not None]
+    if outcomes:
+        metrics[f"{stage}/win_rate"] = float(np.mean(outcomes))
+    return metrics
+
+
+class Tracker(Protocol):
+    """A dashboard outside the run folder."""
+
+    def log(self, step: int, metrics: Scalars) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _ModuleTracker:
+    """wandb and trackio share one interface."""
+
+    def __init__(self, name: str, run: str, config: Mapping[str, Any]) -> None:
+        try:
+            self._module = importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f"tracker {name!r} is not installed: pip install 'archer[{name}]'") from error
+        self._module.init(project="archer", name=run, config=dict(config))
+
+    def log(self, step: int, metrics: Scalars) -> None:
+        self._module.log({**metrics, "iteration": step})
+
+    def close(self) -> None:
+        self._module.finish()
+
+
+TRACKERS = ("wandb", "trackio")
+
+
+def make_tracker(name: str, run: str, config: Mapping[str, Any]) -> Tracker:
+    """The tracker called ``name``."""
+    return _ModuleTracker(name, run, config)
+
+
+class MetricLog:
+    """Appends to ``metrics.jsonl`` and mirrors it to TensorBoard and trackers."""
+
+    def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
+        self._path = folder / "metrics.jsonl"
+        self._events = SummaryWriter(str(folder / "tensorboard"))
+        self._trackers = trackers
+
+    def log(self, iteration: int, metrics: Scalars) -> None:
+        """Write one line; numbers that are not finite become null, as JSON has no word for them."""
+        finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        line = json.dumps({"iteration": iteration, **finite}) + "\n"
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        for key, value in metrics.items():
+            self._events.add_scalar(key, value, iteration)
+        for tracker in self._trackers:
+            tracker.log(iteration, metrics)
+
+    def close(self) -> None:
+        self._events.close()
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Every line of a ``metrics.jsonl``; a last line cut off by a kill is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
+    return rows
+
+
+def truncate_metrics(path: Path, iteration: int) -> None:
+    """Forget what was logged after ``iteration``."""
+    rows = [row for row in read_metrics(path) if row["iteration"] <= iteration]
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

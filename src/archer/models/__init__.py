@@ -1,0 +1,1 @@
+"""The networks: actor, critics, the built-in tiny default, and batches."""

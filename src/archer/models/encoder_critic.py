@@ -1,0 +1,93 @@
+"""The paper's critic: state and utterance encoded apart by a BERT-like encoder (ArCHer section 3.3 and its code)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel
+
+from archer.models.actor import Actor
+from archer.models.batch import EpisodeBatch
+from archer.models.critic import TWIN, Critic, Values
+from archer.models.heads import Heads
+
+
+class EncoderCritic(Critic):
+    """One shared encoder; pooled state ⊕ pooled utterance -> twin Q, pooled state -> twin V; 3-layer ReLU heads.
+
+    State and utterance meet in the heads only, never in attention. Texts longer than the encoder reads lose their
+    beginning, as in the original. Cost: one encoding of the whole history per turn, O(T²) over an episode.
+    """
+
+    def __init__(self, encoder: Any, tokenizer: Any, actor_tokenizer: Any) -> None:
+        super().__init__()
+        self.encoder = encoder.eval()  # dropout off: a value must not change between two looks at it
+        self.tokenizer = tokenizer
+        self.actor_tokenizer = actor_tokenizer
+        width = encoder.config.hidden_size
+        self.q = Heads(2 * width, width, TWIN, normalise=False)
+        self.v = Heads(width, width, TWIN, normalise=False)
+
+    @classmethod
+    def build(cls, path: str | None, actor: Actor, *, seed: int) -> EncoderCritic:
+        """Around the encoder at ``path``, or a tiny random one that reads the actor's tokens."""
+        if path is not None:
+            try:
+                return cls(AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path), actor.tokenizer)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"model.critic_model: cannot load an encoder from {path!r}: {error}") from error
+        config = RobertaConfig(
+            vocab_size=len(actor.tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=514,
+            type_vocab_size=1,
+            pad_token_id=actor.tokenizer.pad_token_id,
+            bos_token_id=actor.tokenizer.bos_token_id,
+            eos_token_id=actor.tokenizer.eos_token_id,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return cls(RobertaModel(config), actor.tokenizer, actor.tokenizer)
+
+    def forward(self, batch: EpisodeBatch) -> Values:
+        turns = [turn for episode in batch.episodes for turn in episode.turns]
+        states = self._encode([self._text(turn.prompt_ids) for turn in turns])
+        finals = self._encode([self._text(episode.final_prompt_ids) for episode in batch.episodes])
+        played = self._encode([turn.utterance.text for turn in turns])
+        count = batch.siblings_per_state
+        width = states.shape[-1]
+        siblings = (
+            self._encode([utterance.text for group in batch.siblings for utterance in group])
+            if count
+            else states.new_zeros(0, width)
+        ).reshape(len(turns), count, width)
+        repeated = states[:, None].expand(-1, count, -1)
+        return Values(
+            q=self.q(torch.cat([states, played], dim=-1)),
+            v=self.v(states),
+            q_siblings=self.q(torch.cat([repeated, siblings], dim=-1)),
+            v_final=self.v(finals),
+        )
+
+    def set_units(self, location: float, scale: float) -> None:
+        self.q.set_units(location, scale)
+        self.v.set_units(location, scale)
+
+    def _text(self, ids: Any) -> str:
+        return str(self.actor_tokenizer.decode(ids.tolist(), skip_special_tokens=True))
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        """Pooled encodings, shape [len(texts), d]."""
+        limit = min(512, self.encoder.config.max_position_embeddings - 2)
+        self.tokenizer.truncation_side = "left"
+        encoded = self.tokenizer(
+            [text or " " for text in texts], padding=True, truncation=True, max_length=limit, return_tensors="pt"
+        ).to(next(self.encoder.parameters()).device)
+        output = self.encoder(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"])
+        return cast(Tensor, output.pooler_output)

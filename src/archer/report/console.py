@@ -1,0 +1,46 @@
+"""Tables and conversations for the terminal. What models and environments wrote is untrusted and escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from archer.types import Episode, Observation
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could move the cursor or recolour the terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def observation_line(observation: Observation) -> str:
+    """An observation on one line."""
+    return printable(observation if isinstance(observation, str) else json.dumps(observation, default=dict))
+
+
+def render_game(episode: Episode, title: str) -> RenderableType:
+    """A conversation: the environment dim, the agent indented, and how it ended."""
+    lines: list[RenderableType] = [Text(f"{title}: return {episode.return_:g}, {episode.end}", style="bold")]
+    for turn in episode.turns:
+        lines.append(Text(f"  {observation_line(turn.observation)}", style="dim"))
+        lines.append(Text(f"      {printable(turn.utterance.text)}", style="cyan"))
+    if episode.success is not None:
+        lines.append(Text("  won" if episode.success else "  not won", style="bold green" if episode.success else "red"))
+    return Group(*lines)
+
+
+def interval(mean: float, half_width: float) -> str:
+    """A mean with its 95 % interval."""
+    return f"{mean:.2f} ± {half_width:.2f}"
+
+
+def print_table(console: Console, title: str, rows: Mapping[str, str]) -> None:
+    """Two columns: what, and how much."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(Text(printable(name)), Text(printable(value)))
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Play: turn a policy and environments into episodes."""

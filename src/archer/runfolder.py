@@ -1,0 +1,100 @@
+"""A run is a folder: where its parts lie, who may write to it, and what a resume takes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from archer.config import RunConfig
+from archer.files import write_text
+from archer.metrics import read_metrics, truncate_metrics
+from archer.settings import load_yaml, to_yaml
+
+
+class RunFolderError(RuntimeError):
+    """A run folder cannot be used; the message says why and what to do."""
+
+
+class RunFolder:
+    """``config.yaml``, ``metrics.jsonl``, ``episodes/``, ``checkpoints/`` and what is made from them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.episodes = path / "episodes"
+        self.checkpoints = path / "checkpoints"
+        self.summary_file = path / "summary.json"
+        self.curve_file = path / "curve.png"
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """A new run; refuses a folder that holds anything, and one that cannot be written to."""
+        folder = cls(path)
+        if folder.config_file.exists():
+            raise RunFolderError(
+                f"{path} already holds a run: continue it with `archer train --resume {path}` or choose another folder"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(entry.name != "lock" for entry in path.iterdir()):
+                raise RunFolderError(f"{path} is not empty and not a run: choose another folder")
+            folder.episodes.mkdir()
+            folder.checkpoints.mkdir()
+            write_text(folder.config_file, to_yaml(config))
+        except OSError as error:
+            raise RunFolderError(f"cannot write to the run folder {path}: {error.strerror or error}") from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run."""
+        folder = cls(path)
+        if not folder.config_file.is_file():
+            raise RunFolderError(f"{path} is not a run: it has no config.yaml")
+        return folder
+
+    def config(self) -> RunConfig:
+        """The run's configuration."""
+        return load_yaml(RunConfig(), self.config_file)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every logged line."""
+        return read_metrics(self.metrics_file)
+
+    def summary(self) -> dict[str, Any]:
+        """What the finished run reported."""
+        content: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
+        return content
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process from writing here while the block runs."""
+        holder = self.path / "lock"
+        lock = FileLock(str(self.path / "lock"), timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with lock:
+                holder.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+                yield
+        except Timeout:
+            owner = holder.read_text(encoding="utf-8").strip() or "unknown"
+            raise RunFolderError(f"{self.path} is in use by another process ({owner}); wait for it or stop it") from None
+        except OSError as error:
+            if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno == 30:
+                raise RunFolderError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
+            raise
+
+    def forget_after(self, iteration: int) -> None:
+        """Take back what was written after the checkpoint of ``iteration``, as if it had not happened."""
+        truncate_metrics(self.metrics_file, iteration)
+        for shard in self.episodes.glob("*.parquet"):
+            if int(shard.stem) > iteration:
+                shard.unlink()

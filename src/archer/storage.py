@@ -1,0 +1,158 @@
+"""Episode shards: one Parquet file per iteration, at once log, replay buffer and data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from archer.files import replacing
+from archer.types import End, Episode, Ids, Observation, Turn, Utterance
+
+_TURN = pa.struct(
+    [
+        ("observation", pa.string()),
+        ("utterance", pa.string()),
+        ("reward", pa.float64()),
+        ("utterance_ids", pa.list_(pa.int32())),
+        ("utterance_logprobs", pa.list_(pa.float32())),
+        # A prompt is stored as what it adds to the conversation so far, so that a game's tokens are stored once.
+        ("prompt_keep", pa.int32()),
+        ("prompt_new_ids", pa.list_(pa.int32())),
+        ("info", pa.string()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("iteration", pa.int32()),
+        ("task", pa.string()),
+        ("seed", pa.int64()),
+        ("policy_version", pa.int32()),
+        ("end", pa.string()),
+        ("return", pa.float64()),
+        ("length", pa.int32()),
+        ("success", pa.bool_()),
+        ("turns", pa.list_(_TURN)),
+        ("final_keep", pa.int32()),
+        ("final_new_ids", pa.list_(pa.int32())),
+    ]
+)
+
+
+class StorageError(RuntimeError):
+    """A shard cannot be read; the message names the file and the reason."""
+
+
+def write_shard(path: Path, episodes: Sequence[Episode], iteration: int) -> None:
+    """Write episodes to ``path``, which afterwards holds all of them or does not exist."""
+    rows = [_to_row(episode, iteration) for episode in episodes]
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+
+
+def read_shard(path: Path) -> list[Episode]:
+    """Read every episode of a shard; states of a conversation that only grew are views of one array."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(f"{path}: not a readable episode shard: {error}") from error
+    if not table.schema.equals(SCHEMA):
+        raise StorageError(f"{path}: a Parquet file, but not of episodes; its columns are {table.column_names}")
+    return [_from_row(row) for row in table.to_pylist()]
+
+
+def shard_path(folder: Path, iteration: int) -> Path:
+    """Where the episodes of an iteration lie."""
+    return folder / f"{iteration:06d}.parquet"
+
+
+def _to_row(episode: Episode, iteration: int) -> dict[str, Any]:
+    sequence: Ids = np.zeros(0, np.int32)
+    turns: list[dict[str, Any]] = []
+    for turn in episode.turns:
+        keep = _common_prefix(sequence, turn.prompt_ids)
+        turns.append(
+            {
+                "observation": _dump(turn.observation),
+                "utterance": turn.utterance.text,
+                "reward": turn.reward,
+                "utterance_ids": turn.utterance.ids,
+                "utterance_logprobs": turn.utterance.logprobs,
+                "prompt_keep": keep,
+                "prompt_new_ids": turn.prompt_ids[keep:],
+                "info": json.dumps(dict(turn.info), default=repr),
+            }
+        )
+        sequence = np.concatenate([turn.prompt_ids, turn.utterance.ids])
+    keep = _common_prefix(sequence, episode.final_prompt_ids)
+    return {
+        "iteration": iteration,
+        "task": episode.task,
+        "seed": episode.seed,
+        "policy_version": episode.policy_version,
+        "end": str(episode.end),
+        "return": episode.return_,
+        "length": len(episode),
+        "success": episode.success,
+        "turns": turns,
+        "final_keep": keep,
+        "final_new_ids": episode.final_prompt_ids[keep:],
+    }
+
+
+def _from_row(row: dict[str, Any]) -> Episode:
+    prompts: list[Ids] = []
+    utterances: list[Utterance] = []
+    sequence: Ids = np.zeros(0, np.int32)
+    for turn in row["turns"]:
+        prompts.append(np.concatenate([sequence[: turn["prompt_keep"]], np.array(turn["prompt_new_ids"], np.int32)]))
+        utterances.append(
+            Utterance(
+                ids=np.array(turn["utterance_ids"], np.int32),
+                logprobs=np.array(turn["utterance_logprobs"], np.float32),
+                text=turn["utterance"],
+            )
+        )
+        sequence = np.concatenate([prompts[-1], utterances[-1].ids])
+    final = np.concatenate([sequence[: row["final_keep"]], np.array(row["final_new_ids"], np.int32)])
+    turns = tuple(
+        Turn(
+            prompt_ids=final[: len(prompt)] if np.array_equal(prompt, final[: len(prompt)]) else prompt,
+            utterance=utterance,
+            observation=_load(turn["observation"]),
+            reward=turn["reward"],
+            info=json.loads(turn["info"]),
+        )
+        for prompt, utterance, turn in zip(prompts, utterances, row["turns"], strict=True)
+    )
+    return Episode(
+        turns=turns,
+        end=End(row["end"]),
+        final_prompt_ids=final,
+        seed=row["seed"],
+        task=row["task"],
+        policy_version=row["policy_version"],
+    )
+
+
+def _common_prefix(a: Ids, b: Ids) -> int:
+    length = min(len(a), len(b))
+    different = np.flatnonzero(a[:length] != b[:length])
+    return int(different[0]) if len(different) else length
+
+
+def _dump(observation: Observation) -> str:
+    """Text as it is; chat messages as JSON behind a mark that no text observation can be mistaken for."""
+    return observation if isinstance(observation, str) else "\0messages" + json.dumps(observation, default=dict)
+
+
+def _load(stored: str) -> Observation:
+    if not stored.startswith("\0messages"):
+        return stored
+    messages: Observation = json.loads(stored.removeprefix("\0messages"))
+    return messages
