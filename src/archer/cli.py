@@ -100,7 +100,7 @@ Command = Train | Evaluate | Play | Envs | Presets
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command."""
-    command: Command = tyro.cli(Command, args=arguments, prog="archer", description=__doc__)  # type: ignore[arg-type]
+    command: Command = tyro.cli(Command, args=arguments, prog="archer", description=__doc__)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _RUNNERS[type(command)](command)

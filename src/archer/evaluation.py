@@ -33,9 +33,7 @@ def evaluate_actor(
 ) -> list[Episode]:
     """Play the first ``games`` evaluation games."""
     seeds = [evaluation_seed(game) for game in range(games)]
-    return play(
-        actor, make_env, seeds, task=task, sampling=sampling, limits=limits, policy_version=policy_version
-    )
+    return play(actor, make_env, seeds, task=task, sampling=sampling, limits=limits, policy_version=policy_version)
 
 
 def reference_return(make_env: Callable[[], Environment]) -> float | None:

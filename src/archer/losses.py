@@ -60,8 +60,8 @@ def kl_penalty(logprobs: Tensor, reference: Tensor, utterances: int) -> tuple[Te
         L = 1/N Σ_t ½ (log π_t - log ref_t)²
 
     Its gradient, (log π - log ref) ∇log π, is that of KL(π ‖ reference) summed over an utterance's tokens (the "k2"
-    estimator). What is logged is the never negative, unbiased "k3", exp(d) - 1 - d with d = log ref - log π, in nats per
-    utterance (Schulman, "Approximating KL divergence"); used as a loss, that one would pull only weakly on tokens that
+    estimator). What is logged is the never negative, unbiased "k3", exp(d) - 1 - d with d = log ref - log π, in nats
+    per utterance (Schulman, "Approximating KL divergence"); as a loss, that one would pull only weakly on tokens that
     the reference would hardly ever say.
     Shapes: [T] both, over N utterances. Gradients flow into ``logprobs``.
     """

@@ -170,7 +170,9 @@ def assemble(
     )
 
 
-def demonstrations_as_episodes(config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str) -> list[Episode]:
+def demonstrations_as_episodes(
+    config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str
+) -> list[Episode]:
     """The demonstrator's games in the actor's tokens."""
     return [
         to_episode(game, actor.tokenizer, seed=demonstration_seed(config.seed, index), task=task)

@@ -86,7 +86,9 @@ class RunFolder:
                 yield
         except Timeout:
             owner = holder.read_text(encoding="utf-8").strip() or "unknown"
-            raise RunFolderError(f"{self.path} is in use by another process ({owner}); wait for it or stop it") from None
+            raise RunFolderError(
+                f"{self.path} is in use by another process ({owner}); wait for it or stop it"
+            ) from None
         except OSError as error:
             if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno == 30:
                 raise RunFolderError(f"cannot write to the run folder {self.path}: {error.strerror}") from error

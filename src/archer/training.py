@@ -97,9 +97,7 @@ def start(config: RunConfig, folder: RunFolder, target: str | Factory, progress:
     if demonstrations:
         steps = config.supervised.epochs * -(-len(demonstrations) // config.supervised.batch_games)
         progress.stage("supervised start", steps)
-        clone(
-            actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance
-        )
+        clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
         write_shard(folder.path / "demonstrations.parquet", demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations)
     save(run)

@@ -11,6 +11,7 @@ Every stored state is a bandit whose reward is the critic: no game is played to 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -88,4 +89,4 @@ def update_actor(
 def _parts(count: int, pieces: int) -> list[slice]:
     """``count`` items cut into at most ``pieces`` runs of near-equal length."""
     edges = np.linspace(0, count, min(pieces, count) + 1).astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from archer.envs.base import Environment
+from archer.envs.loading import closest, load
 from archer.envs.twenty_questions.env import TwentyQuestions
 
 Factory = Callable[..., Environment]
@@ -26,7 +23,9 @@ class EnvSpec:
 
 
 ENVS: dict[str, EnvSpec] = {
-    "twenty-questions": EnvSpec(TwentyQuestions, "Guess which of 157 objects is meant, in at most 20 yes/no questions."),
+    "twenty-questions": EnvSpec(
+        TwentyQuestions, "Guess which of 157 objects is meant, in at most 20 yes/no questions."
+    ),
     "twenty-questions-10": EnvSpec(
         partial(TwentyQuestions, objects="ten"), "The same with 10 objects: learnt in minutes on a laptop."
     ),
@@ -60,30 +59,30 @@ def make_factory(target: str | Factory, options: Mapping[str, object]) -> Callab
                 "reset(*, seed, options) -> (observation, info) and "
                 "step(utterance) -> (observation, reward, terminated, truncated, info)"
             )
+    if not _takes(env.reset, "seed"):
+        raise ValueError(f"env: reset() of {name!r} must take the keyword seed, so that its games can be repeated")
+    close = getattr(env, "close", None)
+    if close is not None:
+        close()
     return partial(factory, **options)
+
+
+def _takes(function: Callable[..., object], keyword: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built-in callables have no signature to check against
+        return True
+    return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _resolve(name: str) -> Factory:
     if name in ENVS:
         return ENVS[name].factory
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
-        close = difflib.get_close_matches(name, ENVS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"env.name: unknown {name!r}.{hint} Known: {', '.join(ENVS)}; or package.module:Name")
-    if os.getcwd() not in sys.path:  # a file beside the user's shell is what `module:Name` usually means
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"env.name: cannot import module {module_name!r}: {error}") from error
-    try:
-        factory: Factory = getattr(module, attribute)
-    except AttributeError:
-        names = [n for n in vars(module) if not n.startswith("_")]
-        close = difflib.get_close_matches(attribute, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"env.name: module {module_name!r} has no {attribute!r}{hint}") from None
+    if ":" not in name:
+        raise ValueError(
+            f"env.name: unknown {name!r}{closest(name, ENVS)} Known: {', '.join(ENVS)}; or package.module:Name"
+        )
+    factory: Factory = load(name, "env.name")
     return factory
 
 
@@ -96,4 +95,10 @@ def _check_options(name: str, factory: Factory, options: Mapping[str, object]) -
         return
     for option in options:
         if option not in parameters:
-            raise ValueError(f"env.options: {name!r} has no option {option!r}; it has {', '.join(parameters) or 'none'}")
+            raise ValueError(
+                f"env.options: {name!r} has no option {option!r}{closest(option, parameters)} "
+                f"It has: {', '.join(parameters) or 'none'}."
+            )
+    missing = [p.name for p in parameters.values() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    if lacking := [name for name in missing if name not in options]:
+        raise ValueError(f"env.options: {name!r} needs {', '.join(lacking)}")

@@ -31,7 +31,7 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class ScriptedTask(Protocol):
+class ScriptedTask(Environment, Protocol):
     """What shipped tasks offer besides: players to learn from and to be measured against."""
 
     def demonstrator(self, seed: int) -> Player:
@@ -54,7 +54,20 @@ class ScriptedGame:
     rewards: tuple[float, ...]
     infos: tuple[Info, ...]
     terminated: bool
+    """Whether the task ended by itself rather than at a limit."""
     final_observation: Observation
+    """What was heard after the last utterance."""
+
+    @property
+    def return_(self) -> float:
+        """Undiscounted sum of rewards."""
+        return float(sum(self.rewards))
+
+    @property
+    def success(self) -> bool | None:
+        """``info["success"]`` of the last turn where the environment reports it, else None."""
+        flag = self.infos[-1].get("success")
+        return None if flag is None else bool(flag)
 
 
 def check_observation(observation: object, where: str) -> Observation:
@@ -93,6 +106,9 @@ def check_step(result: object) -> StepResult:
         raise ContractError(f"step() returned the reward {reward!r}, which is not a number") from error
     if not -1e9 < value < 1e9:  # also refuses NaN
         raise ContractError(f"step() returned the reward {value}; rewards must be finite")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if type(flag).__name__ not in ("bool", "bool_"):  # numpy's count too, its 1.x and 2.x names included
+            raise ContractError(f"step() returned {name} = {flag!r}; it must be a bool")
     return (
         check_observation(observation, "step()"),
         value,
@@ -113,12 +129,21 @@ def _shape(result: object) -> str:
 
 
 def play_scripted(env: Environment, player: Player, seed: int, max_turns: int = 1000) -> ScriptedGame:
-    """Play one game of a scripted player to its end, or to ``max_turns``."""
+    """Play one game of a scripted player to its end, or to ``max_turns``.
+
+    Raises ContractError where the environment or the player returns something else than it should.
+    """
     observation, _ = check_reset(env.reset(seed=seed))
-    observations, utterances, rewards, infos = [observation], [], [], []
+    observations = [observation]
+    utterances: list[str] = []
+    rewards: list[float] = []
+    infos: list[Info] = []
     terminated = truncated = False
     while not (terminated or truncated or len(utterances) >= max_turns):
-        utterances.append(player(observation))
+        said: object = player(observation)
+        if not isinstance(said, str):
+            raise ContractError(f"a player must return a string, got {_shape(said)}")
+        utterances.append(said)
         observation, reward, terminated, truncated, info = check_step(env.step(utterances[-1]))
         observations.append(observation)
         rewards.append(reward)

@@ -8,9 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from archer.models.batch import EpisodeBatch, TokenIndex
 from archer.types import Ids
+
+disable_progress_bar()  # a bar per checkpoint would bury the run's own
 
 
 class Actor(nn.Module):
@@ -46,7 +49,7 @@ class Actor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return cast(torch.device, next(self.model.parameters()).device)
 
     @property
     def context(self) -> int | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,8 +87,10 @@ class EpisodeBatch:
 
     def to(self, device: torch.device) -> EpisodeBatch:
         """The same batch with its tensors on ``device``."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return EpisodeBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in fields.items()})
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **moved)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ def render_game(episode: Episode, title: str) -> RenderableType:
         lines.append(Text(f"  {observation_line(turn.observation)}", style="dim"))
         lines.append(Text(f"      {printable(turn.utterance.text)}", style="cyan"))
     if episode.success is not None:
-        lines.append(Text("  won" if episode.success else "  not won", style="bold green" if episode.success else "red"))
+        lines.append(
+            Text("  won" if episode.success else "  not won", style="bold green" if episode.success else "red")
+        )
     return Group(*lines)
 
 

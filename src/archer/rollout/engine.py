@@ -31,7 +31,9 @@ class Sampling:
 class Engine:
     """Rows 0..active-1 are live. A row is fed its given tokens, then samples until the utterance ends."""
 
-    def __init__(self, actor: Actor, rows: int, tokens: int, sampling: Sampling, cache: SlotCache | None = None) -> None:
+    def __init__(
+        self, actor: Actor, rows: int, tokens: int, sampling: Sampling, cache: SlotCache | None = None
+    ) -> None:
         self.actor = actor
         self.sampling = sampling
         self.capacity = tokens
@@ -96,7 +98,7 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> npt.NDArray[np.int64]:
         """Feed every live row one token and sample where its given tokens are used up; rows whose utterance ended."""
-        live = np.arange(self.active)
+        live: npt.NDArray[np.int64] = np.arange(self.active)
         pending = self._filled[live] - self._cached[live]
         long = live[pending > PREFILL_FROM]
         if len(long):
@@ -104,7 +106,7 @@ class Engine:
         at = self._cached[live]
         logits = self._forward(live, self._tokens[live, at][:, None], at[:, None], leading=True)
         self._cached[live] += 1
-        ready = live[self._cached[live] == self._filled[live]]
+        ready: npt.NDArray[np.int64] = live[self._cached[live] == self._filled[live]]
         if not len(ready):
             return ready
         token, logprob = self._sample(logits[torch.from_numpy(ready)][:, -1], ready)
@@ -114,7 +116,8 @@ class Engine:
         self._filled[ready] += 1
         length = self._filled[ready] - self._given[ready]
         over = (token == self.actor.stop_id) | (length >= self.sampling.max_tokens)
-        return ready[over | (self._filled[ready] >= self.capacity)]
+        ended: npt.NDArray[np.int64] = ready[over | (self._filled[ready] >= self.capacity)]
+        return ended
 
     @torch.inference_mode()
     def prefill(self, rows: npt.NDArray[np.int64]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
-from archer.envs.base import Player
+from archer.envs.base import Player, play_scripted
+from archer.envs.loading import load
 from archer.envs.twenty_questions.facts import TEN, load_facts
-from archer.envs.twenty_questions.grammar import Guesses, normalise, understand
+from archer.envs.twenty_questions.grammar import Guesses, understand, words
 from archer.envs.twenty_questions.oracle import YES, Oracle, TableOracle
-from archer.envs.twenty_questions.players import CasualQuestioner, InformedQuestioner, reference_return
+from archer.envs.twenty_questions.players import CasualQuestioner, InformedQuestioner
+
+WIN_RULES = ("names", "last-word")
 
 
 class TwentyQuestions:
@@ -20,10 +23,13 @@ class TwentyQuestions:
     game is truncated: the limit is ours, not the task's.
 
     objects: ``all`` 157, ``ten`` (the published subset), or a list of names.
+    max_turns: questions of a game, at least 1.
     win_rule: ``names`` accepts every name and variant of the object in any usual wording of a guess; ``last-word`` is
         the original's, which compares the question's last word with the variants and wants a Yes, so that seven
         objects with names of two words can never be won.
     oracle: an ``Oracle``, or ``package.module:factory`` of one; none for the exact table of facts.
+
+    Raises ValueError naming the argument that does not fit and what would.
     """
 
     def __init__(
@@ -34,10 +40,10 @@ class TwentyQuestions:
         oracle: Oracle | str | None = None,
     ) -> None:
         self.objects = _choose(objects)
-        if max_turns < 1:
-            raise ValueError(f"max_turns must be at least 1, got {max_turns}")
-        if win_rule not in ("names", "last-word"):
-            raise ValueError(f"win_rule must be 'names' or 'last-word', got {win_rule!r}")
+        if type(max_turns) is not int or max_turns < 1:
+            raise ValueError(f"max_turns must be a whole number of at least 1, got {max_turns!r}")
+        if win_rule not in WIN_RULES:
+            raise ValueError(f"win_rule must be one of {', '.join(map(repr, WIN_RULES))}, got {win_rule!r}")
         self.max_turns = max_turns
         self.win_rule = win_rule
         self.oracle = _load_oracle(oracle)
@@ -56,26 +62,25 @@ class TwentyQuestions:
         return "Questions:", {}
 
     def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
-        """Ask a question."""
+        """Ask a question. Raises RuntimeError where no game is under way."""
         if self._target is None:
             raise RuntimeError("the game is over or was never started: call reset() before step()")
         target = self._target
-        answer = self.oracle.answer([target], [utterance])[0]
-        won = self._wins(target, utterance, answer)
+        won = self.win_rule == "names" and understand(utterance) == Guesses(target)
+        answer = YES if won else self.oracle.answer([target], [utterance])[0]
+        if self.win_rule == "last-word":
+            won = answer == YES and words(utterance)[-1:] in [[variant] for variant in load_facts().variants[target]]
         self._turn += 1
         truncated = not won and self._turn >= self.max_turns
         if won or truncated:
             self._target = None
-        return (YES if won else answer), (0.0 if won else -1.0), won, truncated, {"success": won, "target": target}
-
-    def _wins(self, target: str, utterance: str, answer: str) -> bool:
-        if self.win_rule == "names":
-            return understand(utterance) == Guesses(target)
-        last = normalise(utterance).split(" ")[-1]
-        return answer == YES and last in load_facts().variants[target]
+        return answer, (0.0 if won else -1.0), won, truncated, {"success": won, "target": target}
 
     def demonstrator(self, seed: int) -> Player:
         """A casual questioner, as human players are: redundant and premature questions, sometimes forgetful."""
+        if len(self.objects) <= len(TEN):
+            # Among few objects anyone narrows down in no time; the more so must a learner's examples leave room.
+            return CasualQuestioner(self.objects, seed, drift=0.6, memory=0.6)
         return CasualQuestioner(self.objects, seed)
 
     def reference(self, seed: int) -> Player:
@@ -83,8 +88,21 @@ class TwentyQuestions:
         return InformedQuestioner(self.objects)
 
     def reference_return(self) -> float:
-        """Mean return of the information-gain questioner over all objects."""
-        return reference_return(self.objects)
+        """Mean return of the information-gain questioner over all objects, one game each under this task's rules.
+
+        The answers are the table's, whatever the oracle: those of a model have no exact mean.
+        """
+        return _reference_return(self.objects, self.max_turns, self.win_rule)
+
+
+@lru_cache(maxsize=32)
+def _reference_return(objects: tuple[str, ...], max_turns: int, win_rule: str) -> float:
+    env = TwentyQuestions(objects, max_turns, win_rule)
+    total = 0.0
+    for target in objects:
+        env.objects = (target,)
+        total += play_scripted(env, InformedQuestioner(objects), seed=0).return_
+    return total / len(objects)
 
 
 def _choose(objects: str | Sequence[str]) -> tuple[str, ...]:
@@ -93,21 +111,20 @@ def _choose(objects: str | Sequence[str]) -> tuple[str, ...]:
         return names
     if objects == "ten":
         return tuple(names[index] for index in TEN)
-    if isinstance(objects, str):
-        raise ValueError(f"objects must be 'all', 'ten' or a list of names, got {objects!r}")
+    if isinstance(objects, str) or not isinstance(objects, Sequence) or not objects:
+        raise ValueError(f"objects must be 'all', 'ten' or a list of at least one name, got {objects!r}")
     unknown = [name for name in objects if name not in names]
-    if unknown or not objects:
-        raise ValueError(f"objects must name at least one of the 157 known objects; unknown: {unknown}")
+    if unknown:
+        raise ValueError(f"objects: {', '.join(map(repr, unknown))} not among the {len(names)} known objects")
+    if len(set(objects)) < len(objects):
+        raise ValueError("objects must not name the same object twice")
     return tuple(objects)
 
 
 def _load_oracle(oracle: Oracle | str | None) -> Oracle:
     if oracle is None:
         return TableOracle()
-    if not isinstance(oracle, str):
-        return oracle
-    module, colon, name = oracle.partition(":")
-    if not colon:
-        raise ValueError(f"oracle must be 'package.module:factory', got {oracle!r}")
-    made: Oracle = getattr(importlib.import_module(module), name)()
+    made = load(oracle, "oracle")() if isinstance(oracle, str) else oracle
+    if not isinstance(made, Oracle):
+        raise ValueError(f"oracle must have a method answer(targets, questions) -> list of str, got {made!r}")
     return made

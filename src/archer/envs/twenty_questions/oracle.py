@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from archer.envs.twenty_questions.facts import load_facts
 from archer.envs.twenty_questions.grammar import AsksFor, Guesses, understand
@@ -11,6 +11,7 @@ from archer.envs.twenty_questions.grammar import AsksFor, Guesses, understand
 YES, NO, INVALID = "Yes.", "No.", "Invalid Question."
 
 
+@runtime_checkable
 class Oracle(Protocol):
     """Answers questions about hidden objects. Batched, so that a model can stand behind it."""
 
@@ -22,6 +23,7 @@ class TableOracle:
     """Answers by facts; what it cannot understand is invalid."""
 
     def answer(self, targets: Sequence[str], questions: Sequence[str]) -> list[str]:
+        """One answer per (target, question)."""
         return [self._one(target, question) for target, question in zip(targets, questions, strict=True)]
 
     def _one(self, target: str, question: str) -> str:
@@ -31,3 +33,16 @@ class TableOracle:
             case Guesses(name):
                 return YES if name == target else NO
         return INVALID
+
+
+def read_answer(text: str) -> str:
+    """What a language model's reply means: ``Yes.``, ``No.``, or ``Invalid Question.`` where it is neither."""
+    first = text.strip().lower().lstrip("\"'*").split(maxsplit=1)
+    word = first[0].rstrip(".,!;:\"'*") if first else ""
+    return {"yes": YES, "no": NO}.get(word, INVALID)
+
+
+def prompt(target: str, question: str) -> str:
+    """The prompt of LMRL-Gym's oracle."""
+    task = "Answer the question about the object truthfully."
+    return f"{task}\nobject: {target}\nquestion: {question}\nanswer (yes or no):"

@@ -1,0 +1,35 @@
+"""Small real things for every test: an environment, a tiny untrained actor, and games it played."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test processes on few cores: one thread each is far faster
+
+import pytest
+import torch
+
+from archer.models.actor import Actor
+from archer.models.tiny import build_tiny_actor
+from archer.rollout.engine import Sampling
+from archer.rollout.play import Limits, play
+from archer.types import Episode
+from tests.worlds import Echo
+
+torch.set_num_threads(1)
+
+SAMPLING = Sampling(max_tokens=6)
+LIMITS = Limits(max_turns=50, max_tokens=160, parallel=4)
+
+
+@pytest.fixture(scope="session")
+def actor() -> Actor:
+    """An untrained two-layer decoder that knows the words of ``Echo``."""
+    texts = ["Say a word.\n", "You said a word.\n", "red", "green", "blue", "yellow"] * 3
+    return build_tiny_actor(texts, layers=2, width=32, heads=2, context=160, vocabulary=300, seed=3)
+
+
+@pytest.fixture(scope="session")
+def episodes(actor: Actor) -> list[Episode]:
+    """Seven games of different lengths."""
+    return play(actor, Echo, list(range(7)), task="echo", sampling=SAMPLING, limits=LIMITS)

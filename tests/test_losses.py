@@ -1,0 +1,131 @@
+"""Losses and returns against arithmetic done by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from archer.losses import cloning_loss, critic_loss, kl_penalty, reinforce_loss
+from archer.optimize import Optimizer, polyak_update
+from archer.returns import lambda_returns
+
+
+def test_critic_loss_averages_turns_and_adds_heads() -> None:
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    targets = torch.tensor([[0.0, 2.0], [1.0, 1.0]])
+    loss, _ = critic_loss(values, targets)
+    # head 1: ((1-0)² + (3-1)²)/2 = 2.5; head 2: (0 + 3²)/2 = 4.5; together 7
+    assert loss.item() == pytest.approx(7.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    # d/dv = 2 (v - target) / N
+    assert values.grad is not None and values.grad.tolist() == [[1.0, 0.0], [2.0, 3.0]]
+
+
+def test_reinforce_loss_weighs_whole_utterances() -> None:
+    logprobs = torch.tensor([-1.0, -2.0, -4.0], requires_grad=True)
+    utterance = torch.tensor([0, 0, 1])
+    advantage = torch.tensor([2.0, -1.0])
+    loss, _ = reinforce_loss(logprobs, utterance, advantage)
+    # -1/2 [2 (-1 - 2) + (-1)(-4)] = -1/2 (-6 + 4) = 1
+    assert loss.item() == pytest.approx(1.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    # -A/N for every token of the utterance
+    assert logprobs.grad is not None and logprobs.grad.tolist() == [-1.0, -1.0, 0.5]
+
+
+def test_reinforce_loss_refuses_shapes_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        reinforce_loss(torch.zeros(3), torch.zeros(2, dtype=torch.long), torch.zeros(1))
+
+
+def test_cloning_loss_is_the_mean_over_tokens() -> None:
+    loss, _ = cloning_loss(torch.tensor([-1.0, -3.0]))
+    assert loss.item() == pytest.approx(2.0)
+
+
+def test_kl_penalty_pulls_by_the_log_ratio_and_reports_k3() -> None:
+    logprobs = torch.tensor([-1.0, -2.0], requires_grad=True)
+    reference = torch.tensor([-1.5, -2.0])
+    loss, kl = kl_penalty(logprobs, reference, utterances=1)
+    # ½ (0.5² + 0²) = 0.125;  k3: exp(-0.5) - 1 + 0.5 = 0.10653
+    assert loss.item() == pytest.approx(0.125)
+    assert kl == pytest.approx(math.exp(-0.5) - 0.5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logprobs.grad is not None and logprobs.grad.tolist() == [0.5, 0.0]
+
+
+REWARDS = torch.tensor([1.0, 2.0, 4.0])
+NEXT = torch.tensor([[10.0], [20.0], [40.0]])
+
+
+def _returns(terminated: bool, trace: float) -> list[float]:
+    found = lambda_returns(REWARDS, NEXT, [terminated], [3], discount=0.5, trace=trace)
+    return [row[0] for row in found.tolist()]
+
+
+def test_one_step_targets_bootstrap_unless_terminated() -> None:
+    # r + γ V': 1 + 5, 2 + 10, and after the last turn 4 + 20 if we stopped it, 4 if the task ended
+    assert _returns(False, 0.0) == [6.0, 12.0, 24.0]
+    assert _returns(True, 0.0) == [6.0, 12.0, 4.0]
+
+
+def test_monte_carlo_targets_sum_the_rewards() -> None:
+    # 4;  2 + ½·4 = 4;  1 + ½·4 = 3
+    assert _returns(True, 1.0) == [3.0, 4.0, 4.0]
+    # truncated: 4 + ½·40 = 24;  2 + 12 = 14;  1 + 7 = 8
+    assert _returns(False, 1.0) == [8.0, 14.0, 24.0]
+
+
+def test_lambda_mixes_step_and_return() -> None:
+    # terminated, λ = ½: G2 = 4;  G1 = 2 + ½(½·20 + ½·4) = 8;  G0 = 1 + ½(½·10 + ½·8) = 5.5
+    assert _returns(True, 0.5) == [5.5, 8.0, 4.0]
+
+
+def test_episodes_laid_end_to_end_do_not_leak() -> None:
+    both = lambda_returns(
+        torch.cat([REWARDS, REWARDS]), torch.cat([NEXT, NEXT]), [True, False], [3, 3], discount=0.5, trace=1.0
+    )
+    assert both[:, 0].tolist() == [3.0, 4.0, 4.0, 8.0, 14.0, 24.0]
+
+
+def test_accumulated_gradient_is_the_mean_of_the_whole_batch() -> None:
+    data = torch.tensor([[1.0], [2.0], [6.0]])
+
+    def stepped(parts: list[slice]) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(1, 1)
+        optimizer = Optimizer(layer, lr=0.1, clip=1e9)
+        optimizer.step((layer(data[part]).pow(2).mean(), len(data[part]) / 3) for part in parts)
+        assert layer.weight.grad is not None
+        return layer.weight.grad.clone()
+
+    assert torch.allclose(stepped([slice(0, 3)]), stepped([slice(0, 2), slice(2, 3)]))
+
+
+def test_each_network_clips_its_own_gradient() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(3.0)
+    optimizer = Optimizer(layer, lr=0.1, clip=1.0)
+    norm = optimizer.step([(layer(torch.ones(1, 1)).pow(2).sum(), 1.0)])
+    assert norm == pytest.approx(6.0)  # d/dw w² = 2w
+    assert layer.weight.grad is not None and layer.weight.grad.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost() -> None:
+    layer = torch.nn.Linear(1, 1)
+    before = layer.weight.clone()
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        Optimizer(layer, lr=0.1, clip=1.0).step([(layer(torch.tensor([[math.inf]])).sum(), 1.0)])
+    assert torch.equal(layer.weight, before)
+
+
+def test_polyak_moves_the_target_part_of_the_way() -> None:
+    target, source = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    with torch.no_grad():
+        target.weight.fill_(0.0)
+        source.weight.fill_(10.0)
+    polyak_update(target, source, 0.1)
+    assert target.weight.item() == pytest.approx(1.0)

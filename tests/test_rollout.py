@@ -1,0 +1,130 @@
+"""Playing: the same tokens as plain generation, whatever the batch, and records that keep their promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from archer.models.actor import Actor
+from archer.rollout.engine import Engine, Sampling
+from archer.rollout.play import EnvironmentFailure, Limits, play
+from archer.rollout.siblings import SiblingSampler
+from archer.types import End, Episode
+from tests.conftest import LIMITS, SAMPLING
+from tests.worlds import Echo
+
+
+def _game(episode: Episode) -> list[list[int]]:
+    return [turn.utterance.ids.tolist() for turn in episode.turns]
+
+
+def test_greedy_games_equal_transformers_generate(actor: Actor) -> None:
+    greedy = Sampling(max_tokens=6, greedy=True)
+    for episode in play(actor, Echo, [0, 1, 4], task="echo", sampling=greedy, limits=LIMITS):
+        for turn in episode.turns:
+            out = actor.model.generate(
+                torch.from_numpy(turn.prompt_ids.astype(np.int64))[None],
+                attention_mask=torch.ones(1, len(turn.prompt_ids), dtype=torch.long),
+                max_new_tokens=6,
+                do_sample=False,
+            )
+            assert out[0, len(turn.prompt_ids) :].tolist() == turn.utterance.ids.tolist()
+
+
+def test_sampled_frequencies_are_the_softmax(actor: Actor) -> None:
+    prompt = np.array([0, 40, 41], np.int32)
+    engine = Engine(actor, 2000, 8, Sampling(max_tokens=1))
+    for row in range(2000):
+        engine.open(prompt, [row])
+    while len(ended := engine.step()) == 0:
+        pass
+    counts = Counter(int(engine.utterance(int(row)).ids[0]) for row in ended)
+    with torch.no_grad():
+        logits = actor.model(torch.tensor([[0, 40, 41]])).logits[0, -1]
+    expected = logits.softmax(-1).numpy() * 2000
+    observed = np.array([counts[token] for token in range(len(expected))])
+    # Pearson's χ² over the vocabulary; mean = df, sd = sqrt(2 df)
+    chi2 = float(((observed - expected) ** 2 / expected).sum())
+    freedom = len(expected) - 1
+    assert abs(chi2 - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+def test_a_game_does_not_depend_on_its_batch(actor: Actor, episodes: list[Episode]) -> None:
+    alone = play(actor, Echo, [4], task="echo", sampling=SAMPLING, limits=LIMITS)[0]
+    assert _game(alone) == _game(episodes[4])
+    wide = play(actor, Echo, list(range(7)), task="echo", sampling=SAMPLING, limits=Limits(50, 160, 7))
+    assert [_game(e) for e in wide] == [_game(e) for e in episodes]
+
+
+def test_long_prompts_are_prefilled_to_the_same_effect(actor: Actor) -> None:
+    long = np.arange(40, 80).astype(np.int32)
+    answers = []
+    for ids in (long, long[:20]):
+        engine = Engine(actor, 1, 80, Sampling(max_tokens=4, greedy=True))
+        engine.open(ids, [1])
+        if len(ids) == 20:  # the second time in two pieces, the later one short enough to be fed step by step
+            engine.give(0, long[20:30])
+            engine.give(0, long[30:])
+        while len(engine.step()) == 0:
+            pass
+        answers.append(engine.utterance(0).ids.tolist())
+    assert answers[0] == answers[1]
+
+
+def test_turns_share_one_array_and_continue_each_other(episodes: list[Episode]) -> None:
+    for episode in episodes:
+        for turn, following in zip(episode.turns, episode.turns[1:], strict=False):
+            spoken = np.concatenate([turn.prompt_ids, turn.utterance.ids])
+            assert following.prompt_ids[: len(spoken)].tolist() == spoken.tolist()
+            assert np.shares_memory(turn.prompt_ids, episode.final_prompt_ids)
+
+
+def test_ends_say_why(episodes: list[Episode]) -> None:
+    # Echo: 1 + seed % 5 turns; even seeds terminate, odd ones truncate
+    assert [(len(e), e.end) for e in episodes[:4]] == [
+        (1, End.TERMINATED), (2, End.TURN_LIMIT), (3, End.TERMINATED), (4, End.TURN_LIMIT),
+    ]  # fmt: skip
+    short = play(actor=_actor(), make_env=Echo, seeds=[4], task="echo", sampling=SAMPLING, limits=Limits(2, 160, 1))
+    assert (len(short[0]), short[0].end, short[0].terminated) == (2, End.TURN_LIMIT, False)
+    small = play(actor=_actor(), make_env=Echo, seeds=[4], task="echo", sampling=SAMPLING, limits=Limits(50, 30, 1))
+    assert small[0].end is End.TOKEN_LIMIT and len(small[0].final_prompt_ids) <= 30 + 20
+
+
+def _actor() -> Actor:
+    from archer.models.tiny import build_tiny_actor
+
+    return build_tiny_actor(["Say a word.\n"], layers=1, width=16, heads=2, context=160, vocabulary=300, seed=0)
+
+
+def test_an_environment_that_raises_is_named(actor: Actor) -> None:
+    class Broken(Echo):
+        def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+            raise KeyError("the shop is closed")
+
+    with pytest.raises(EnvironmentFailure, match=r"seed 3, turn 1: KeyError: 'the shop is closed'"):
+        play(actor, Broken, [3], task="broken", sampling=SAMPLING, limits=LIMITS)
+
+
+def test_an_observation_that_leaves_no_room_is_refused(actor: Actor) -> None:
+    with pytest.raises(ValueError, match=r"max_tokens=9 is too small"):
+        play(actor, Echo, [3], task="echo", sampling=SAMPLING, limits=Limits(50, 9, 1))
+
+
+def test_siblings_are_what_would_be_said_at_the_state(actor: Actor, episodes: list[Episode]) -> None:
+    greedy = SiblingSampler(actor, Sampling(max_tokens=6, greedy=True)).sample(episodes, 1, [0])
+    replay = play(actor, Echo, list(range(7)), task="echo", sampling=Sampling(max_tokens=6, greedy=True), limits=LIMITS)
+    for game, played in zip(greedy, replay, strict=True):
+        assert game[0][0].ids.tolist() == played.turns[0].utterance.ids.tolist()  # first states are equal
+
+
+def test_siblings_differ_and_are_reproducible(actor: Actor, episodes: list[Episode]) -> None:
+    sampler = SiblingSampler(actor, SAMPLING)
+    once, again = sampler.sample(episodes, 4, [7]), sampler.sample(episodes, 4, [7])
+    other = sampler.sample(episodes, 4, [8])
+    as_ids = [[[u.ids.tolist() for u in group] for group in game] for game in once]
+    assert as_ids == [[[u.ids.tolist() for u in group] for group in game] for game in again]
+    assert as_ids != [[[u.ids.tolist() for u in group] for group in game] for game in other]
+    assert len({tuple(u.ids.tolist()) for u in once[0][0]}) > 1

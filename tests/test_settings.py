@@ -1,0 +1,66 @@
+"""Layers of configuration, and mistakes that are refused with the field's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archer.algorithms.presets import PRESETS
+from archer.cli import Train, settings
+from archer.config import RunConfig
+from archer.settings import ConfigError, load_yaml, overlay, parse_assignment, to_yaml
+
+
+def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("critic:\n  lr: 0.001\n  updates: 7\niterations: 9\n")
+    config = settings(Train(preset="archer-paper", config=path, set=("critic.updates=8",), seed=4))
+    assert (config.critic.lr, config.critic.updates, config.iterations, config.seed) == (0.001, 8, 9, 4)
+    assert (config.model.actor, config.actor.siblings, config.preset) == ("gpt2", 1, "archer-paper")
+
+
+def test_yaml_round_trip_is_complete(tmp_path: Path) -> None:
+    config = overlay(RunConfig(), {"env": {"options": {"max_turns": 5}}, "actor": {"kl": 0.5}}, "test")
+    path = tmp_path / "c.yaml"
+    path.write_text(to_yaml(config))
+    assert load_yaml(RunConfig(), path) == config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("env", ["twenty-questions", "twenty-questions-10", "mine:Env"])
+def test_every_preset_is_a_valid_configuration(name: str, env: str) -> None:
+    assert settings(Train(preset=name, env=env)).env.name == env
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("critic.lrr=1", r"--set: unknown setting critic\.lrr; did you mean critic\.lr\?"),
+        ("critic.lr=3", r"critic\.lr: Input should be less than 1, got 3"),
+        ("critic.lr=fast", r"critic\.lr: Input should be a valid number.*got 'fast'"),
+        ("critic=3", r"critic holds settings of its own"),
+        ("actor.advantage=best", r"actor\.advantage: Input should be 'value' or 'siblings', got 'best'"),
+        ("actor.siblings=1", r"siblings must be at least 2"),
+        ("iterations=0", r"iterations: Input should be greater than or equal to 1"),
+        ("iterations", r"name=value"),
+    ],
+)
+def test_mistakes_name_the_field_and_what_is_allowed(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overlay(RunConfig(), parse_assignment(assignment), "--set")
+
+
+def test_numbers_may_be_written_as_people_write_them() -> None:
+    assert parse_assignment("critic.lr=1e-4") == {"critic": {"lr": 1e-4}}
+    assert parse_assignment("seed=3") == {"seed": 3}
+    assert parse_assignment("env.options={max_turns: 5}") == {"env": {"options": {"max_turns": 5}}}
+
+
+def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("- a\n- b\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml must hold settings"):
+        load_yaml(RunConfig(), path)
+    with pytest.raises(ConfigError, match="cannot read the configuration"):
+        load_yaml(RunConfig(), tmp_path / "missing.yaml")

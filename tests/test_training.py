@@ -1,0 +1,206 @@
+"""Whole runs: exact resume after a kill at any moment, learning, and the command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import archer
+from archer.checkpoint import latest_checkpoint
+from archer.config import RunConfig
+from archer.runfolder import RunFolder, RunFolderError
+from archer.settings import overlay
+from tests.worlds import Echo, TwoSteps
+
+SMALL: dict[str, Any] = {
+    "env": {"name": "tests.worlds:TwoSteps"},
+    "model": {"tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},
+    "supervised": {"games": 64, "epochs": 20, "batch_games": 16, "lr": 5e-3},
+    "rollout": {"games": 16, "parallel": 8, "utterance_tokens": 6, "max_tokens": 64},
+    "critic": {"updates": 4, "batch_turns": 32, "lr": 3e-3},
+    "actor": {"updates": 2, "batch_turns": 32, "lr": 3e-3, "kl": 0.01},
+    "eval": {"every": 2, "games": 8, "final_games": 32},
+    "iterations": 4,
+    "warmup": 1,
+    "threads": 1,
+}
+ROOT = Path(__file__).parent.parent
+
+
+def _config(**changes: Any) -> RunConfig:
+    return overlay(overlay(RunConfig(), SMALL, "test"), changes, "test")
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from archer.cli import main; main()", *arguments]
+
+
+def _fingerprint(run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Checksums of all weights and optimizer states of the last checkpoint, and metrics without times."""
+    checkpoint = latest_checkpoint(run / "checkpoints")
+    assert checkpoint is not None
+    sums: dict[str, str] = json.loads((checkpoint / "manifest.json").read_text())["sha256"]
+    rows = [
+        {key: value for key, value in row.items() if not key.startswith("time/")} for row in RunFolder(run).metrics()
+    ]
+    return {name: value for name, value in sums.items() if name.endswith((".safetensors", "state.json"))}, rows
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    archer.train(_config(), run)
+    return run
+
+
+@pytest.mark.parametrize("moment", ["play", "update_critic", "update_actor", "write_shard", "log", "save", "rename"])
+def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "killed"
+    config = tmp_path / "config.yaml"
+    config.write_text((uninterrupted / "config.yaml").read_text())
+    # The third time that the training process reaches `moment`, it is killed as by `kill -9`.
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+import archer.training as training, archer.metrics as metrics, archer.algorithms.td
+from archer.config import RunConfig
+from archer.settings import load_yaml
+config = load_yaml(RunConfig(), Path({str(config)!r}))
+place = {{"play": training, "update_critic": training, "update_actor": training, "write_shard": training,
+         "log": metrics.MetricLog, "save": training, "rename": Path}}[{moment!r}]
+original, count = getattr(place, {moment!r}), 0
+def deadly(*args, **kwargs):
+    global count
+    count += 1
+    if count == 3 and {moment!r} in ("play", "rename"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = original(*args, **kwargs)
+    if count == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(place, {moment!r}, deadly)
+training.train(config, {str(run)!r})
+"""
+    died = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    archer.train(run=run, resume=True)
+    assert _fingerprint(run) == _fingerprint(uninterrupted)
+
+
+def test_sigterm_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = tmp_path / "c.yaml"
+    config.write_text((uninterrupted / "config.yaml").read_text().replace("iterations: 4", "iterations: 4000"))
+    with subprocess.Popen(
+        _command("train", "--config", str(config), "--run", str(run)), cwd=ROOT, stderr=-1, stdout=-1, text=True
+    ) as process:
+        while not (run / "checkpoints" / "000002").exists():
+            time.sleep(0.05)
+            assert process.poll() is None
+        refused = subprocess.run(_command("train", "--resume", str(run)), cwd=ROOT, capture_output=True, text=True)
+        assert refused.returncode == 1 and "in use by another process" in refused.stderr
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"archer train --resume {run}" in stderr and "Traceback" not in stderr
+
+
+def test_the_run_folder_holds_what_it_promises(uninterrupted: Path) -> None:
+    checkpoint = latest_checkpoint(uninterrupted / "checkpoints")
+    assert checkpoint is not None
+    model = AutoModelForCausalLM.from_pretrained(checkpoint / "actor")
+    assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(checkpoint / "actor"))
+    assert len(list((uninterrupted / "episodes").glob("*.parquet"))) == 4
+    assert (uninterrupted / "curve.png").read_bytes().startswith(b"\x89PNG")
+    rows = RunFolder(uninterrupted).metrics()
+    assert [row["games"] for row in rows] == [0, 16, 32, 48, 64]
+    assert "actor/loss" not in rows[1] and "actor/loss" in rows[2]  # the first iteration is warm-up
+    assert not [path for path in uninterrupted.rglob("*") if path.suffix in (".pkl", ".pt", ".bin", ".tmp")]
+
+
+def test_archer_learns_which_first_word_is_paid_at_the_end(tmp_path: Path) -> None:
+    summary = archer.train(_config(iterations=25, warmup=3, eval={"every": 0, "final_games": 200}), tmp_path / "run")
+    # Four words at random win a quarter of the games.
+    assert summary.start_return < 0.45
+    assert summary.return_mean > 0.85
+
+
+def test_the_encoder_critic_trains_too(tmp_path: Path) -> None:
+    config = _config(model={"critic": "encoder"}, actor={"siblings": 1, "advantage": "value"}, iterations=2)
+    summary = archer.train(config, tmp_path / "run")
+    assert summary.games == 32
+
+
+def test_evaluation_of_a_loaded_run(uninterrupted: Path) -> None:
+    result = archer.evaluate(archer.load(uninterrupted), episodes=20)
+    assert result["episodes"] == 20 and result["reference_return"] == 1.0
+    assert 0 <= result["return_mean"] == result["win_rate"] <= 1
+    assert result == archer.evaluate(archer.load(uninterrupted), episodes=20)
+
+
+def test_an_environment_class_of_ones_own(tmp_path: Path) -> None:
+    config = _config(iterations=1, env={"name": "unused"})
+    assert archer.train(config, tmp_path / "run", env=TwoSteps).task == "TwoSteps"
+
+
+def test_wrong_input_is_refused_before_a_folder_exists(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown 'nowhere'"):
+        archer.train(_config(env={"name": "nowhere"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="no demonstrator"):
+        archer.train(_config(), tmp_path / "run2", env=Echo)
+    with pytest.raises(RunFolderError, match="not a run"):
+        archer.load(tmp_path)
+
+
+def test_json_is_all_that_stands_on_standard_output(uninterrupted: Path) -> None:
+    for arguments, keys in (
+        (["envs", "--json"], {"twenty-questions", "twenty-questions-10"}),
+        (["presets", "--json"], {"archer", "archer-paper"}),
+        (
+            ["evaluate", str(uninterrupted), "--episodes", "5", "--json"],
+            {"return_mean", "return_ci95", "start_return", "reference_return", "win_rate", "episodes"},
+        ),
+    ):
+        done = subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, env=_env())
+        assert done.returncode == 0, done.stderr
+        assert keys <= set(json.loads(done.stdout))
+
+
+def test_the_command_explains_mistakes(tmp_path: Path) -> None:
+    for arguments, message in (
+        (["train", "--set", "critic.lrr=1"], "did you mean critic.lr?"),
+        (["train", "--preset", "archr"], "unknown 'archr'"),
+        (["evaluate", str(tmp_path)], "is not a run"),
+        (["evaluate", "x", "--episodes", "0"], "--episodes must be at least 1"),
+    ):
+        done = subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, env=_env())
+        assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_person_can_take_either_side(uninterrupted: Path) -> None:
+    person = subprocess.run(
+        _command("play", "twenty-questions-10"), cwd=ROOT, input="Is it a dog?\n" * 20, capture_output=True, text=True
+    )
+    assert "return" in person.stdout, person.stderr
+    oracle = subprocess.run(
+        _command("play", str(uninterrupted), "--side", "env"),
+        cwd=ROOT,
+        input="Yes.\n\n",
+        capture_output=True,
+        text=True,
+    )
+    assert "agent:" in oracle.stdout, oracle.stderr
+
+
+def _env() -> dict[str, str]:
+    return {**os.environ, "COLUMNS": "200"}
