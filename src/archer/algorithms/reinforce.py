@@ -22,10 +22,11 @@ from archer.config import ActorConfig
 from archer.losses import kl_penalty, reinforce_loss
 from archer.models.actor import Actor
 from archer.models.agent import Agent
-from archer.models.batch import collate
+from archer.models.batch import Siblings, collate
 from archer.models.critic import Values
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
+from archer.types import Episode
 
 
 def value_advantage(values: Values) -> Tensor:
@@ -58,32 +59,40 @@ def update_actor(
     for update in range(config.updates):
         episodes = replay.sample(config.batch_turns, generator, config.newest_turns)
         siblings = sampler.sample(episodes, config.siblings, [*seed, update])
-        collected: list[tuple[dict[str, float], float]] = []
-
-        def losses() -> Iterator[tuple[Tensor, float]]:
-            turns = sum(len(episode) for episode in episodes)  # noqa: B023
-            for part in _parts(len(episodes), config.accumulation):
-                batch = collate(episodes[part], siblings[part]).to(agent.actor.device)  # noqa: B023
-                with torch.no_grad():
-                    advantage = ADVANTAGES[config.advantage](agent.critic(batch)).reshape(-1)
-                tokens = batch.sibling_tokens()
-                logprobs = agent.actor.logprobs(batch, tokens)
-                loss, found = reinforce_loss(logprobs, tokens.utterance, advantage)
-                extra = dict(found)
-                if reference is not None:
-                    with torch.no_grad():
-                        anchor = reference.logprobs(batch, tokens)
-                    penalty, extra["kl"] = kl_penalty(logprobs, anchor, len(advantage))
-                    loss = loss + config.kl * penalty
-                weight = len(batch.row) / turns
-                collected.append((extra, weight))  # noqa: B023
-                yield loss, weight
-
-        norm = agent.actor_optimizer.step(losses())
+        found: list[tuple[dict[str, float], float]] = []
+        norm = agent.actor_optimizer.step(_losses(agent, reference, episodes, siblings, config, found))
         agent.policy_version += 1
-        metrics.append({key: sum(found[key] * weight for found, weight in collected) for key in collected[0][0]})
+        metrics.append({key: sum(part[key] * weight for part, weight in found) for key in found[0][0]})
         metrics[-1]["grad_norm"] = norm
     return {f"actor/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+
+
+def _losses(
+    agent: Agent,
+    reference: Actor | None,
+    episodes: Sequence[Episode],
+    siblings: Sequence[Siblings],
+    config: ActorConfig,
+    found: list[tuple[dict[str, float], float]],
+) -> Iterator[tuple[Tensor, float]]:
+    """The loss of each part of the batch with its share of the turns; metrics and shares are appended to ``found``."""
+    turns = sum(len(episode) for episode in episodes)
+    for part in _parts(len(episodes), config.accumulation):
+        batch = collate(episodes[part], siblings[part]).to(agent.actor.device)
+        with torch.no_grad():
+            advantage = ADVANTAGES[config.advantage](agent.critic(batch)).reshape(-1)
+        tokens = batch.sibling_tokens()
+        logprobs = agent.actor.logprobs(batch, tokens)
+        loss, metrics = reinforce_loss(logprobs, tokens.utterance, advantage)
+        extra = dict(metrics)
+        if reference is not None:
+            with torch.no_grad():
+                anchor = reference.logprobs(batch, tokens)
+            penalty, extra["kl"] = kl_penalty(logprobs, anchor, len(advantage))
+            loss = loss + config.kl * penalty
+        weight = len(batch.row) / turns
+        found.append((extra, weight))
+        yield loss, weight
 
 
 def _parts(count: int, pieces: int) -> list[slice]:
