@@ -71,6 +71,8 @@ class SupervisedConfig:
     """AdamW's decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm."""
+    answer_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of predicting the environment's answers too; 0 clones utterances only."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -107,6 +109,8 @@ class CriticConfig:
     """γ between utterances. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.0
     """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo."""
+    answer_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
     polyak: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Step of the target critic after every update: target += polyak · (critic - target)."""
 

@@ -36,6 +36,7 @@ def _archer_paper(env: str) -> Mapping[str, Any]:
     return {
         "env": {"name": env},
         "model": {"actor": "gpt2", "critic": "encoder", "critic_model": "roberta-base"},
+        "supervised": {"answer_weight": 0.0},
         "rollout": {"games": 128, "utterance_tokens": 32, "max_tokens": 1024},
         "critic": {
             "updates": 50,
@@ -44,6 +45,7 @@ def _archer_paper(env: str) -> Mapping[str, Any]:
             "weight_decay": 0.01,
             "discount": 0.95,
             "trace": 0.0,
+            "answer_weight": 0.0,
             "polyak": 0.1,
         },
         "actor": {

@@ -36,7 +36,11 @@ def clone(
         order = generator.permutation(len(demonstrations))
         for start in starts:
             batch = collate([demonstrations[i] for i in order[start : start + config.batch_games]]).to(actor.device)
-            loss, metrics = cloning_loss(actor.logprobs(batch, batch.utterance_tokens()))
+            hidden = actor.hidden(batch)
+            loss, metrics = cloning_loss(actor.token_logprobs(hidden, batch, batch.utterance_tokens()))
+            if config.answer_weight:
+                answers = actor.token_logprobs(hidden, batch, batch.observation_tokens())
+                loss = loss + config.answer_weight * cloning_loss(answers)[0]
             for group in optimizer.adam.param_groups:  # linear warm-up over the first twentieth, then linear decay
                 group["lr"] = config.lr * min(1.0, 20 * (step + 1) / total, 1.05 * (1 - step / total))
             optimizer.step([(loss, 1.0)])

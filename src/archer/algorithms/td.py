@@ -8,7 +8,8 @@ minimum is taken by the actor only. V follows the current policy, and Q follows 
 
 Differences from the paper: with ``trace`` > 0 the Q target is the λ-return of the stored game instead of its one-step
 form; a batch is whole games, because one pass of the causal critic values all turns of a game; ã is drawn for all
-batches of an iteration in one go, which changes nothing, since the actor does not move in between.
+batches of an iteration in one go, which changes nothing, since the actor does not move in between; with
+``answer_weight`` > 0 the critic also learns to predict the environment's answers (auxiliary loss).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from archer.config import CriticConfig
-from archer.losses import critic_loss
+from archer.losses import cloning_loss, critic_loss
 from archer.models.agent import Agent
 from archer.models.batch import Siblings, collate
 from archer.optimize import polyak_update
@@ -68,9 +69,15 @@ def _step(
     values = agent.critic(batch)
     q_loss, q_metrics = critic_loss(values.q, q_target)
     v_loss, v_metrics = critic_loss(values.v, v_target)
-    norm = agent.critic_optimizer.step([(q_loss + v_loss, 1.0)])
+    loss = q_loss + v_loss
+    metrics: dict[str, float] = {}
+    if config.answer_weight and values.answers.numel():
+        answer_loss, answer_metrics = cloning_loss(values.answers)
+        loss = loss + config.answer_weight * answer_loss
+        metrics["answer_loss"] = answer_metrics["loss"]
+    norm = agent.critic_optimizer.step([(loss, 1.0)])
     polyak_update(agent.target_critic, agent.critic, config.polyak)
-    return {
+    return metrics | {
         "q_loss": q_metrics["loss"],
         "v_loss": v_metrics["loss"],
         "q_mean": q_metrics["mean"],

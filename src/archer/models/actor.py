@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,10 +71,20 @@ class Actor(nn.Module):
 
         Logits are taken only where an utterance token is predicted: the output layer is most of a small model.
         """
-        hidden = self.hidden(batch)[tokens.row, tokens.predicted_at]
-        logits = cast(Tensor, self.model.get_output_embeddings()(hidden)).float()
-        target = batch.ids[tokens.row, tokens.stands_at]
-        return logits.log_softmax(dim=-1).gather(1, target[:, None])[:, 0]
+        return self.token_logprobs(self.hidden(batch), batch, tokens)
+
+    def token_logprobs(self, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
+        """The same from hidden states [rows, width, d] that are at hand."""
+        return token_logprobs(self.model.get_output_embeddings(), hidden, batch, tokens)
+
+
+def token_logprobs(
+    output: Callable[[Tensor], Tensor], hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex
+) -> Tensor:
+    """Log-probability of each indexed token, float32 [T]; ``output`` turns hidden states [T, d] into logits."""
+    logits = output(hidden[tokens.row, tokens.predicted_at]).float()
+    target = batch.ids[tokens.row, tokens.stands_at]
+    return logits.log_softmax(dim=-1).gather(1, target[:, None])[:, 0]
 
 
 def trunk_hidden(trunk: Any, batch: EpisodeBatch, precision: torch.dtype) -> Tensor:

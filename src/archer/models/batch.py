@@ -72,6 +72,15 @@ class EpisodeBatch:
         start = self.state_at + 1
         return _token_index(self.row, self.state_at, start, self.utterance_at + 1)
 
+    def observation_tokens(self) -> TokenIndex:
+        """Where every token of the environment's answers is predicted and stands, for turns whose row goes on."""
+        ends = torch.tensor(self.lengths, device=self.row.device).cumsum(0) - 1
+        next_row = torch.cat([self.row[1:], self.row[-1:]]).index_copy(0, ends, self.final_row)
+        next_at = torch.cat([self.state_at[1:], self.state_at[-1:]]).index_copy(0, ends, self.final_at)
+        goes_on = next_row == self.row
+        said_at = self.utterance_at[goes_on]
+        return _token_index(self.row[goes_on], said_at, said_at + 1, next_at[goes_on] + 1)
+
     def sibling_tokens(self) -> TokenIndex:
         """Where every token of the siblings is predicted and stands; utterance n·K + k is sibling k of turn n."""
         count = self.siblings_per_state

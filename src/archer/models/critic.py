@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from archer.models.actor import Actor, trunk_hidden
+from archer.models.actor import Actor, token_logprobs, trunk_hidden
 from archer.models.batch import EpisodeBatch
 from archer.models.heads import Heads
 
@@ -30,6 +30,8 @@ class Values:
     """Q of the siblings, [N, K, H]."""
     v_final: Tensor
     """V of the states after the last turn, [B, H]."""
+    answers: Tensor
+    """Log-probability of every token that the environment answered, [T]; empty from a critic that predicts none."""
 
     def v_next(self, lengths: tuple[int, ...]) -> Tensor:
         """V of the state after every turn, [N, H]; ``lengths`` are the turns of each episode."""
@@ -65,7 +67,8 @@ class CausalCritic(Critic):
 
     Q attends from the utterance to the history, so "was that asked before?" is a question it can answer. All Q and V
     of an episode and its siblings come from a single pass: O(T) tokens, where encoding every (state, utterance) pair
-    apart costs O(T²).
+    apart costs O(T²). The same pass predicts the environment's answers: what will be answered is most of what an
+    utterance is worth, and a far denser signal than returns.
     """
 
     def __init__(self, trunk: Any, precision: torch.dtype = torch.float32) -> None:
@@ -88,7 +91,12 @@ class CausalCritic(Critic):
             v=self.v(hidden[batch.row, batch.state_at]),
             q_siblings=self.q(hidden[batch.row[:, None], batch.sibling_at]),
             v_final=self.v(hidden[batch.final_row, batch.final_at]),
+            answers=token_logprobs(self._output, hidden, batch, batch.observation_tokens()),
         )
+
+    def _output(self, hidden: Tensor) -> Tensor:
+        """Logits from the trunk's own token embeddings."""
+        return hidden @ cast(Tensor, self.trunk.get_input_embeddings().weight).T
 
     def set_units(self, location: float, scale: float) -> None:
         self.q.set_units(location, scale)

@@ -73,6 +73,7 @@ class EncoderCritic(Critic):
             v=self.v(states),
             q_siblings=self.q(torch.cat([repeated, siblings], dim=-1)),
             v_final=self.v(finals),
+            answers=states.new_zeros(0),
         )
 
     def set_units(self, location: float, scale: float) -> None:
