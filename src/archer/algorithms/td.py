@@ -69,7 +69,8 @@ def _step(
     values = agent.critic(batch)
     q_loss, q_metrics = critic_loss(values.q, q_target)
     v_loss, v_metrics = critic_loss(values.v, v_target)
-    loss = q_loss + v_loss
+    # In the heads' own units, so that neither the clip nor the answers' weight depends on the size of rewards.
+    loss = (q_loss + v_loss) / agent.critic.unit**2
     metrics: dict[str, float] = {}
     if config.answer_weight and values.answers.numel():
         answer_loss, answer_metrics = cloning_loss(values.answers)

@@ -51,6 +51,11 @@ class Critic(nn.Module, ABC):
     def set_units(self, location: float, scale: float) -> None:
         """Tell the heads where returns lie (see ``Heads.set_units``)."""
 
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """Return that one unit of the heads' output stands for."""
+
     def target(self) -> Critic:
         """A frozen copy, to be moved by ``polyak_update``."""
         copy = deepcopy(self)
@@ -97,6 +102,10 @@ class CausalCritic(Critic):
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits from the trunk's own token embeddings."""
         return hidden @ cast(Tensor, self.trunk.get_input_embeddings().weight).T
+
+    @property
+    def unit(self) -> float:
+        return float(self.q.scale)
 
     def set_units(self, location: float, scale: float) -> None:
         self.q.set_units(location, scale)

@@ -76,6 +76,10 @@ class EncoderCritic(Critic):
             answers=states.new_zeros(0),
         )
 
+    @property
+    def unit(self) -> float:
+        return float(self.q.scale)
+
     def set_units(self, location: float, scale: float) -> None:
         self.q.set_units(location, scale)
         self.v.set_units(location, scale)

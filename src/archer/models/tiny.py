@@ -52,6 +52,7 @@ def build_tiny_actor(
         num_key_value_heads=heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,
+        initializer_range=0.05,  # the usual 0.02 suits widths of thousands and starts a narrow model slowly
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
