@@ -59,19 +59,19 @@ class ModelConfig:
 class SupervisedConfig:
     """The supervised start."""
 
-    games: Natural = 1000
+    games: Natural = 4000
     """Demonstrations to clone; 0 starts from the actor as it is."""
-    epochs: Positive = 4
+    epochs: Positive = 1
     """Passes over the demonstrations."""
-    batch_games: Positive = 32
+    batch_games: Positive = 4
     """Games per gradient step."""
-    lr: Rate = 1e-3
+    lr: Rate = 3e-3
     """Learning rate at its highest."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW's decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm."""
-    answer_weight: Annotated[float, Field(ge=0)] = 0.5
+    answer_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of predicting the environment's answers too; 0 clones utterances only."""
 
 
@@ -79,11 +79,11 @@ class SupervisedConfig:
 class RolloutConfig:
     """Playing."""
 
-    games: Positive = 64
+    games: Positive = 96
     """Games per iteration."""
-    parallel: Positive = 64
+    parallel: Positive = 96
     """Games played at once."""
-    utterance_tokens: Positive = 32
+    utterance_tokens: Positive = 16
     """Longest utterance, stop token included."""
     max_turns: Positive = 50
     """Turns after which a game is truncated if its environment has not ended it."""
@@ -95,21 +95,21 @@ class RolloutConfig:
 class CriticConfig:
     """The high level: what an utterance is worth."""
 
-    updates: Positive = 40
+    updates: Positive = 80
     """Gradient steps per iteration."""
-    batch_turns: Positive = 256
+    batch_turns: Positive = 64
     """Turns per gradient step, in whole games."""
-    lr: Rate = 5e-4
+    lr: Rate = 1e-3
     """AdamW learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW's decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm of the critic."""
-    discount: Fraction = 0.95
+    discount: Fraction = 0.9
     """γ between utterances. Tokens inside one utterance are never discounted."""
-    trace: Fraction = 0.0
+    trace: Fraction = 0.9
     """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo."""
-    answer_weight: Annotated[float, Field(ge=0)] = 1.0
+    answer_weight: Annotated[float, Field(ge=0)] = 5.0
     """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
     polyak: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Step of the target critic after every update: target += polyak · (critic - target)."""
@@ -121,9 +121,9 @@ class ActorConfig:
 
     updates: Positive = 3
     """Gradient steps per iteration, each on freshly sampled utterances."""
-    batch_turns: Positive = 256
+    batch_turns: Positive = 192
     """Replayed states per gradient step, in whole games."""
-    newest_turns: Positive = 4000
+    newest_turns: Positive = 2000
     """Replayed states come from the newest games that hold this many turns: near what the policy now meets."""
     accumulation: Positive = 1
     """Parts a batch is cut into to save memory; the gradient is the exact mean over all of it."""
@@ -131,13 +131,13 @@ class ActorConfig:
     """Utterances sampled per state."""
     advantage: Literal["value", "siblings"] = "siblings"
     """Baseline of an utterance's Q: the critic's V (the paper) or the other siblings' mean."""
-    lr: Rate = 3e-4
+    lr: Rate = 2e-4
     """AdamW learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm of the actor."""
-    kl: Annotated[float, Field(ge=0)] = 0.0
+    kl: Annotated[float, Field(ge=0)] = 0.05
     """Weight of the KL divergence to the supervised start, in units of return per nat and utterance."""
 
     def __post_init__(self) -> None:
@@ -170,11 +170,11 @@ class RunConfig:
     critic: CriticConfig = Field(default_factory=CriticConfig)
     actor: ActorConfig = Field(default_factory=ActorConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
-    iterations: Positive = 40
+    iterations: Positive = 30
     """Iterations of play and learning."""
-    warmup: Natural = 4
+    warmup: Natural = 2
     """First iterations, in which only the critic learns, so that the first advantages are not noise."""
-    replay_turns: Positive = 100_000
+    replay_turns: Positive = 10_000
     """Turns that replay holds; the oldest games are forgotten beyond it."""
     seed: Natural = 0
     """Every random draw of the run derives from it."""

@@ -16,13 +16,14 @@ class Preset:
 
 
 def _archer(env: str) -> Mapping[str, Any]:
-    if env == "twenty-questions":
+    if env == "twenty-questions":  # longer games and fifteen times the objects: more of everything
         return {
             "env": {"name": env},
             "iterations": 150,
-            "supervised": {"games": 6000, "epochs": 4},
+            "supervised": {"games": 12_000},
             "model": {"tiny": {"layers": 3}},
             "rollout": {"games": 128},
+            "replay_turns": 40_000,
         }
     return {"env": {"name": env}}
 
@@ -36,7 +37,7 @@ def _archer_paper(env: str) -> Mapping[str, Any]:
     return {
         "env": {"name": env},
         "model": {"actor": "gpt2", "critic": "encoder", "critic_model": "roberta-base"},
-        "supervised": {"answer_weight": 0.0},
+        "supervised": {"batch_games": 32, "lr": 1e-4, "epochs": 4, "answer_weight": 0.0},
         "rollout": {"games": 128, "utterance_tokens": 32, "max_tokens": 1024},
         "critic": {
             "updates": 50,
