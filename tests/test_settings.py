@@ -64,3 +64,29 @@ def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
         load_yaml(RunConfig(), path)
     with pytest.raises(ConfigError, match="cannot read the configuration"):
         load_yaml(RunConfig(), tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\ncritic:\n  updates: 7\n  lrr: 1\n", r"c\.yaml, line 4: unknown setting critic\.lrr; did you mean"),
+        ("seed: 1\ncritic:\n  lr: 3\n", r"c\.yaml, line 3: critic\.lr: .*got 3"),
+        ("seed: 1\n\nactor:\n  siblings: 1\n", r"c\.yaml, line 3: actor: .*siblings must be at least 2"),
+        ("seed: 1\ncritic: 4\n", r"c\.yaml, line 2: critic holds settings of its own"),
+        ("seed: [1\n", r"c\.yaml is not YAML"),
+    ],
+)
+def test_mistakes_in_a_file_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_yaml(RunConfig(), path)
+
+
+def test_a_file_or_a_flag_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"c\.yaml is not text in UTF-8"):
+        load_yaml(RunConfig(), path)
+    with pytest.raises(ConfigError, match=r"env\.options: the value '\[1' is not YAML"):
+        parse_assignment("env.options=[1")

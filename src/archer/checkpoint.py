@@ -36,24 +36,28 @@ def save_checkpoint(folder: Path, step: int, fill: Callable[[Path], None], *, ke
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         fill(temporary)
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        for path in files:
+        entries = sorted(temporary.rglob("*"))
+        for path in entries:
             sync(path)
+        files = [path for path in entries if path.is_file()]
         sums = {str(path.relative_to(temporary)): _sha256(path) for path in files}
         write_json(temporary / MANIFEST, {"format": FORMAT, "step": step, "sha256": sums})
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
         sync(folder)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not _disk_refused(error):
+            raise
         last = latest_checkpoint(folder)
         safe = f"The last checkpoint, {last}, is intact" if last else "No checkpoint had been written before"
         raise CheckpointError(
             f"cannot write the checkpoint of step {step} to {final}: {error}. {safe}. "
             "Make room or fix the permissions, then resume the run."
         ) from error
-    for old in _steps(folder)[:-keep]:
+    # A later step that is still here was damaged when the run resumed before it: it must not push out good ones.
+    for old in [path for path in _steps(folder) if int(path.name) <= step][:-keep]:
         if old.name != "000000":  # the supervised start: reference of the KL penalty and of every comparison
             shutil.rmtree(old)
     return final
@@ -69,6 +73,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def _disk_refused(error: BaseException) -> bool:
+    """Whether the disk, not the code, is at fault; safetensors and tokenizers wrap the OSError they met in text."""
+    return isinstance(error, OSError) or "(os error " in str(error)
+
+
 def _steps(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
@@ -78,10 +87,16 @@ def _steps(folder: Path) -> list[Path]:
 def _problem(path: Path) -> str | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            return f"{MANIFEST} has format {manifest['format']!r}, this version reads {FORMAT}"
         for name, expected in manifest["sha256"].items():
             if _sha256(path / name) != expected:
                 return f"{name} does not match its checksum"
-    except (OSError, ValueError, KeyError) as error:
+    except KeyError as error:
+        return f"{MANIFEST} lacks {error}"
+    except (AttributeError, TypeError):
+        return f"{MANIFEST} is not a manifest"
+    except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

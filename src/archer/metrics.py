@@ -84,9 +84,13 @@ class MetricLog:
         self._trackers = trackers
 
     def log(self, iteration: int, metrics: Scalars) -> None:
-        """Write one line; numbers that are not finite become null, as JSON has no word for them."""
-        finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-        line = json.dumps({"iteration": iteration, **finite}) + "\n"
+        """Write one line; numbers that are not finite become null, as JSON has no word for them, and are named."""
+        row: dict[str, Any] = {"iteration": iteration}
+        row |= {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        lost = [key for key in metrics if row[key] is None]
+        if lost:
+            row["not_finite"] = lost
+        line = json.dumps(row) + "\n"
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
@@ -104,15 +108,18 @@ class MetricLog:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Every line of a ``metrics.jsonl``; a last line cut off by a kill is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
+        if not isinstance(row, dict) or "iteration" not in row:
+            raise ValueError(f"{path}, line {number}: not metrics: an object with an iteration is needed")
+        rows.append(row)
     return rows
 
 

@@ -78,25 +78,27 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep every other process from writing here while the block runs."""
         holder = self.path / "lock"
-        lock = FileLock(str(self.path / "lock"), timeout=0)
+        lock = FileLock(str(holder), timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with lock:
-                holder.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-                yield
+            lock.acquire()
+            holder.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         except Timeout:
             owner = holder.read_text(encoding="utf-8").strip() or "unknown"
             raise RunFolderError(
                 f"{self.path} is in use by another process ({owner}); wait for it or stop it"
             ) from None
         except OSError as error:
-            if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno == 30:
-                raise RunFolderError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
-            raise
+            lock.release()
+            raise RunFolderError(f"cannot write to the run folder {self.path}: {error.strerror or error}") from error
+        try:  # apart from the above: what the block raises is its own, not the folder's
+            yield
+        finally:
+            lock.release()
 
     def forget_after(self, iteration: int) -> None:
         """Take back what was written after the checkpoint of ``iteration``, as if it had not happened."""
         truncate_metrics(self.metrics_file, iteration)
         for shard in self.episodes.glob("*.parquet"):
-            if int(shard.stem) > iteration:
+            if shard.stem.isdigit() and int(shard.stem) > iteration:
                 shard.unlink()

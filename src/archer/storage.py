@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _to_row(episode: Episode, iteration: int) -> dict[str, Any]:
                 "utterance_logprobs": turn.utterance.logprobs,
                 "prompt_keep": keep,
                 "prompt_new_ids": turn.prompt_ids[keep:],
-                "info": json.dumps(dict(turn.info), default=repr),
+                "info": _dump_info(turn.info),
             }
         )
         sequence = np.concatenate([turn.prompt_ids, turn.utterance.ids])
@@ -146,13 +146,44 @@ def _common_prefix(a: Ids, b: Ids) -> int:
     return int(different[0]) if len(different) else length
 
 
+_JSON_MARK = "\0messages"
+
+
 def _dump(observation: Observation) -> str:
-    """Text as it is; chat messages as JSON behind a mark that no text observation can be mistaken for."""
-    return observation if isinstance(observation, str) else "\0messages" + json.dumps(observation, default=dict)
+    """Text as it is; behind a mark, as JSON: chat messages, and text that begins with the mark or is not Unicode."""
+    if isinstance(observation, str) and not observation.startswith(_JSON_MARK) and _is_unicode(observation):
+        return observation
+    return _JSON_MARK + json.dumps(observation, default=dict)
 
 
 def _load(stored: str) -> Observation:
-    if not stored.startswith("\0messages"):
+    if not stored.startswith(_JSON_MARK):
         return stored
-    messages: Observation = json.loads(stored.removeprefix("\0messages"))
-    return messages
+    observation: Observation = json.loads(stored.removeprefix(_JSON_MARK))
+    return observation
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether Parquet can hold the text: bytes that an environment failed to decode are lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _dump_info(info: Mapping[str, object]) -> str:
+    """JSON of an environment's ``info``, with ``repr`` of each value that JSON has no word for."""
+    members: list[str] = []
+    for name, value in info.items():
+        try:
+            member = json.dumps(value, default=_scalar_or_repr)
+        except (TypeError, ValueError):  # a mapping with keys other than text, or one that contains itself
+            member = json.dumps(repr(value))
+        members.append(f"{json.dumps(str(name))}: {member}")
+    return "{" + ", ".join(members) + "}"
+
+
+def _scalar_or_repr(value: Any) -> object:
+    """Arrays' scalars as numbers and truth values: ``repr(np.False_)`` read back would count as true."""
+    return value.item() if getattr(value, "ndim", None) == 0 else repr(value)

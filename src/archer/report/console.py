@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 
 from rich.console import Console, Group, RenderableType
@@ -35,8 +36,10 @@ def render_game(episode: Episode, title: str) -> RenderableType:
     return Group(*lines)
 
 
-def interval(mean: float, half_width: float) -> str:
-    """A mean with its 95 % interval."""
+def interval(mean: float, half_width: float | None) -> str:
+    """A mean with its 95 % interval; one game alone has none, which a run's files hold as null."""
+    if half_width is None or not math.isfinite(half_width):
+        return f"{mean:.2f} (no interval)"
     return f"{mean:.2f} ± {half_width:.2f}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def plot_curve(
     axes.errorbar(
         [row["games"] for row in measured],
         [row["eval/return_mean"] for row in measured],
-        yerr=[row["eval/return_ci95"] for row in measured],
+        # Null where a single game gave no interval: a point without a bar.
+        yerr=[math.nan if row["eval/return_ci95"] is None else row["eval/return_ci95"] for row in measured],
         fmt="o",
         color="tab:blue",
         capsize=3,
@@ -46,7 +48,8 @@ def plot_curve(
     axes.axhline(start_return, color="tab:gray", linestyle="--", label=f"supervised start {start_return:.1f}")
     if reference_return is not None:
         axes.axhline(reference_return, color="tab:green", linestyle="--", label=f"best possible {reference_return:.1f}")
-    axes.set(xlabel="games played, warm-up included", ylabel="return per game", title=title)
+    axes.set(xlabel="games played, warm-up included", ylabel="return per game")
+    axes.set_title(title, parse_math=False)  # a task may have dollar signs in its name
     axes.legend(loc="lower right", frameon=True)
     axes.grid(alpha=0.3)
     with replacing(path) as temporary:

@@ -1,0 +1,55 @@
+"""Who may write to a run, and what a resume takes back."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from archer.config import RunConfig
+from archer.metrics import MetricLog
+from archer.runfolder import RunFolder, RunFolderError
+
+
+def test_errors_of_the_work_are_not_blamed_on_the_folder(tmp_path: Path) -> None:
+    """An environment without its data file must not read as a run folder without permissions."""
+    with pytest.raises(PermissionError, match="game server"), RunFolder(tmp_path).lock():
+        raise PermissionError(errno.EACCES, "game server")
+    with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_a_full_disk_is_told_before_the_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with (
+        pytest.raises(RunFolderError, match=r"cannot write to the run folder .*No space left"),
+        RunFolder(tmp_path).lock(),
+    ):
+        pytest.fail("the work began")
+    monkeypatch.undo()
+    with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_a_resume_takes_back_exactly_what_came_later(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    log = MetricLog(folder.path)
+    kept = b""
+    for iteration in range(4):
+        log.log(iteration, {"critic/q_loss": 1 / 3 + iteration, "actor/loss": float("nan")})
+        (folder.episodes / f"{iteration:06d}.parquet").touch()
+        if iteration == 1:
+            kept = folder.metrics_file.read_bytes()
+    log.close()
+    (folder.episodes / "mine.parquet").touch()
+    folder.forget_after(1)
+    assert folder.metrics_file.read_bytes() == kept
+    assert sorted(path.name for path in folder.episodes.iterdir()) == [
+        "000000.parquet",
+        "000001.parquet",
+        "mine.parquet",
+    ]
