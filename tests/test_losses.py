@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from archer.losses import cloning_loss, critic_loss, kl_penalty, reinforce_loss
-from archer.optimize import Optimizer, polyak_update
+from archer.optimize import Optimizer, hidden_matrices, polyak_update
 from archer.returns import lambda_returns
 
 
@@ -112,6 +113,37 @@ def test_each_network_clips_its_own_gradient() -> None:
     norm = optimizer.step([(layer(torch.ones(1, 1)).pow(2).sum(), 1.0)])
     assert norm == pytest.approx(6.0)  # d/dw w² = 2w
     assert layer.weight.grad is not None and layer.weight.grad.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_muon_moves_hidden_matrices_equally_far_in_every_direction() -> None:
+    layer = torch.nn.Linear(4, 4)
+    before, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    optimizer = Optimizer(layer, lr=0.1, clip=1e9, matrix_lr=0.01)
+    # Gradient diag(1000, 10, ...): AdamW and SGD would follow its large direction; its polar factor is the identity.
+    scale = torch.tensor([1000.0, 10.0, 10.0, 10.0])
+    optimizer.step([((layer.weight * torch.diag(scale)).sum() + layer.bias.sum(), 1.0)])
+    moved = torch.linalg.svdvals(layer.weight.detach() - before)
+    assert moved.max() / moved.min() < 2  # five Newton-Schulz steps leave singular values within about 0.7 and 1.2
+    assert torch.allclose(layer.bias.detach(), bias - 0.1, atol=1e-4)  # AdamW's first step is its learning rate
+
+
+def test_muon_leaves_embeddings_and_output_layers_to_adamw() -> None:
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=16, hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2,
+            tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {names[id(p)].split(".")[-2] for p in hidden_matrices(model)}
+    assert found == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def test_a_schedule_scales_every_rate() -> None:
+    optimizer = Optimizer(torch.nn.Linear(2, 2), lr=0.1, clip=1.0, matrix_lr=0.02)
+    optimizer.scale_lr(0.1)
+    optimizer.scale_lr(0.5)  # of what was given, not of the last factor
+    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == pytest.approx([0.05, 0.01])
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost() -> None:

@@ -11,6 +11,7 @@ import torch
 from archer.models.actor import Actor
 from archer.rollout.engine import Engine, Sampling
 from archer.rollout.play import EnvironmentFailure, Limits, play
+from archer.rollout.prompts import Transcript
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode
 from tests.conftest import LIMITS, SAMPLING
@@ -109,8 +110,21 @@ def test_an_environment_that_raises_is_named(actor: Actor) -> None:
 
 
 def test_an_observation_that_leaves_no_room_is_refused(actor: Actor) -> None:
-    with pytest.raises(ValueError, match=r"max_tokens=9 is too small"):
-        play(actor, Echo, [3], task="echo", sampling=SAMPLING, limits=Limits(50, 9, 1))
+    with pytest.raises(ValueError, match=r"max_tokens=6 is too small"):
+        play(actor, Echo, [3], task="echo", sampling=SAMPLING, limits=Limits(50, 6, 1))
+
+
+def test_a_transcript_puts_every_answer_behind_its_question(actor: Actor) -> None:
+    limits = Limits(50, 400, 2)
+    for episode in play(actor, Echo, [2], task="echo", sampling=SAMPLING, limits=limits, layout=Transcript):
+        assert len(episode.turns) == 3
+        ids = actor.tokenizer.bos_token_id, *actor.tokenizer("Say a word.\n")["input_ids"]
+        expected = [*ids]
+        for number, turn in enumerate(episode.turns, start=1):
+            assert turn.prompt_ids.tolist() == expected
+            expected += turn.utterance.ids.tolist()
+            expected += actor.tokenizer(f"{turn.utterance.text} You said {number} words.\n")["input_ids"]
+        assert episode.final_prompt_ids.tolist() == expected
 
 
 def test_siblings_are_what_would_be_said_at_the_state(actor: Actor, episodes: list[Episode]) -> None:

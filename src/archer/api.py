@@ -19,6 +19,7 @@ from archer.models.actor import Actor
 from archer.report.console import observation_line, printable
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
+from archer.rollout.prompts import LAYOUTS, PlainText
 from archer.runfolder import RunFolder
 
 
@@ -30,6 +31,10 @@ class LoadedRun:
     config: RunConfig
     actor: Actor
     iteration: int
+
+    @property
+    def layout(self) -> type[PlainText]:
+        return LAYOUTS[self.config.rollout.layout]
 
     @property
     def limits(self) -> Limits:
@@ -58,7 +63,7 @@ def evaluate(
     sampling = Sampling(run.config.rollout.utterance_tokens, greedy)
     played = evaluate_actor(
         run.actor, make_env, episodes,
-        task=task_name(target), sampling=sampling, limits=run.limits, policy_version=0,
+        task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
     )  # fmt: skip
     found = episode_metrics(played, "eval")
     rows = run.folder.metrics()
@@ -112,5 +117,5 @@ def play_as_environment(run: Path, seed: int, console: Console) -> None:
     sampling = Sampling(loaded.config.rollout.utterance_tokens)
     play(
         loaded.actor, lambda: _Person(first, console), [seed],
-        task="terminal", sampling=sampling, limits=loaded.limits,
+        task="terminal", sampling=sampling, limits=loaded.limits, layout=loaded.layout,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,22 +116,22 @@ def load_module(path: Path, module: torch.nn.Module) -> None:
     module.load_state_dict(load_file(path))
 
 
-def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Write an optimizer's per-parameter state; its settings come from the run's configuration."""
-    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+def save_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Write the per-parameter state of a network's optimizers; their settings come from the run's configuration."""
     tensors: dict[str, Tensor] = {}
-    for index, values in state.items():
-        for name, value in values.items():
-            tensors[f"{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+        for index, values in state.items():
+            for name, value in values.items():
+                tensors[f"{number}.{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_file(tensors, path)
 
 
-def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Read what ``save_optimizer`` wrote."""
-    content = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
+def load_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Read what ``save_optimizers`` wrote."""
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, tensor in load_file(path).items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
-    content["state"] = state
-    optimizer.load_state_dict(content)
+        number, index, name = key.split(".", 2)
+        states[int(number)].setdefault(int(index), {})[name] = tensor
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

@@ -12,6 +12,7 @@ _STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+MatrixRate = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -29,7 +30,7 @@ class EnvConfig:
 class TinyConfig:
     """Size of the built-in models, used where no path or name is given."""
 
-    layers: Positive = 2
+    layers: Positive = 1
     """Decoder blocks."""
     width: Positive = 128
     """Hidden size; a multiple of `heads`."""
@@ -59,14 +60,16 @@ class ModelConfig:
 class SupervisedConfig:
     """The supervised start."""
 
-    games: Natural = 4000
+    games: Natural = 12_000
     """Demonstrations to clone; 0 starts from the actor as it is."""
     epochs: Positive = 1
     """Passes over the demonstrations."""
-    batch_games: Positive = 4
+    batch_games: Positive = 8
     """Games per gradient step."""
-    lr: Rate = 3e-3
+    lr: Rate = 0.01
     """Learning rate at its highest."""
+    matrix_lr: MatrixRate = 0.01
+    """Muon's learning rate for hidden weight matrices at its highest; 0 leaves them to AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW's decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] = 1.0
@@ -79,12 +82,14 @@ class SupervisedConfig:
 class RolloutConfig:
     """Playing."""
 
-    games: Positive = 96
+    games: Positive = 192
     """Games per iteration."""
-    parallel: Positive = 96
+    parallel: Positive = 192
     """Games played at once."""
     utterance_tokens: Positive = 16
     """Longest utterance, stop token included."""
+    layout: Literal["plain", "transcript"] = "transcript"
+    """How an answer is put before the agent: `plain` as it is, `transcript` with the utterance it answers."""
     max_turns: Positive = 50
     """Turns after which a game is truncated if its environment has not ended it."""
     max_tokens: Annotated[int, Field(ge=16)] = 512
@@ -95,12 +100,14 @@ class RolloutConfig:
 class CriticConfig:
     """The high level: what an utterance is worth."""
 
-    updates: Positive = 80
+    updates: Positive = 40
     """Gradient steps per iteration."""
-    batch_turns: Positive = 64
+    batch_turns: Positive = 96
     """Turns per gradient step, in whole games."""
     lr: Rate = 1e-3
     """AdamW learning rate."""
+    matrix_lr: MatrixRate = 2e-3
+    """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW's decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] = 1.0
@@ -109,7 +116,7 @@ class CriticConfig:
     """γ between utterances. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.9
     """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo."""
-    answer_weight: Annotated[float, Field(ge=0)] = 5.0
+    answer_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
     polyak: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Step of the target critic after every update: target += polyak · (critic - target)."""
@@ -119,7 +126,7 @@ class CriticConfig:
 class ActorConfig:
     """The low level: which tokens to say."""
 
-    updates: Positive = 3
+    updates: Positive = 4
     """Gradient steps per iteration, each on freshly sampled utterances."""
     batch_turns: Positive = 192
     """Replayed states per gradient step, in whole games."""
@@ -131,13 +138,15 @@ class ActorConfig:
     """Utterances sampled per state."""
     advantage: Literal["value", "siblings"] = "siblings"
     """Baseline of an utterance's Q: the critic's V (the paper) or the other siblings' mean."""
-    lr: Rate = 2e-4
+    lr: Rate = 5e-4
     """AdamW learning rate."""
+    matrix_lr: MatrixRate = 0.0
+    """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm of the actor."""
-    kl: Annotated[float, Field(ge=0)] = 0.05
+    kl: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the KL divergence to the supervised start, in units of return per nat and utterance."""
 
     def __post_init__(self) -> None:
@@ -149,7 +158,7 @@ class ActorConfig:
 class EvalConfig:
     """Evaluation on games that are never trained on."""
 
-    every: Natural = 10
+    every: Natural = 20
     """Iterations between evaluations; 0 evaluates at the end only."""
     games: Positive = 256
     """Games of an evaluation while training."""
@@ -170,7 +179,7 @@ class RunConfig:
     critic: CriticConfig = Field(default_factory=CriticConfig)
     actor: ActorConfig = Field(default_factory=ActorConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
-    iterations: Positive = 30
+    iterations: Positive = 80
     """Iterations of play and learning."""
     warmup: Natural = 2
     """First iterations, in which only the critic learns, so that the first advantages are not noise."""

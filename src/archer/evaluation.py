@@ -8,6 +8,7 @@ from archer.envs.base import Environment, ScriptedTask
 from archer.models.actor import Actor
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
+from archer.rollout.prompts import PlainText
 from archer.types import Episode
 
 
@@ -29,11 +30,15 @@ def evaluate_actor(
     task: str,
     sampling: Sampling,
     limits: Limits,
+    layout: type[PlainText],
     policy_version: int,
 ) -> list[Episode]:
     """Play the first ``games`` evaluation games."""
     seeds = [evaluation_seed(game) for game in range(games)]
-    return play(actor, make_env, seeds, task=task, sampling=sampling, limits=limits, policy_version=policy_version)
+    return play(
+        actor, make_env, seeds,
+        task=task, sampling=sampling, limits=limits, layout=layout, policy_version=policy_version,
+    )  # fmt: skip
 
 
 def reference_return(make_env: Callable[[], Environment]) -> float | None:

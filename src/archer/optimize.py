@@ -9,19 +9,44 @@ from torch import Tensor, nn
 
 
 class Optimizer:
-    """AdamW over one network's parameters with its own gradient clipping."""
+    """AdamW over one network's parameters with its own gradient clipping; Muon for its matrices where asked for.
 
-    def __init__(self, module: nn.Module, *, lr: float, clip: float, weight_decay: float = 0.0) -> None:
+    lr: learning rate of AdamW.
+    matrix_lr: learning rate of Muon (Jordan et al. 2024) for hidden weight matrices; 0 leaves them to AdamW. Muon
+        moves every direction of a matrix equally far, so what is rare in the data is learned almost as fast as what
+        is frequent: small networks learn to look things up in a conversation several times sooner.
+    clip: largest gradient norm.
+    weight_decay: decoupled weight decay of both.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, lr: float, clip: float, weight_decay: float = 0.0, matrix_lr: float = 0.0
+    ) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.adam = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=weight_decay, fused=True)
+        matrices = hidden_matrices(module) if matrix_lr else []
+        apart = {id(p) for p in matrices}
+        rest = [p for p in self.parameters if id(p) not in apart]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True)
+        ]
+        if matrices:
+            self.parts.append(torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay))
+        self._rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
         self.clip = clip
+
+    def scale_lr(self, factor: float) -> None:
+        """Set every learning rate to ``factor`` times what it was given as: a schedule is a sequence of factors."""
+        for part, rates in zip(self.parts, self._rates, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = factor * rate
 
     def step(self, losses: Iterable[tuple[Tensor, float]]) -> float:
         """One step on the weighted sum of ``losses``, back-propagated one by one; the gradient's norm before clipping.
 
         Weights that add up to 1 make gradient accumulation an exact mean. A generator keeps one graph alive at a time.
         """
-        self.adam.zero_grad(set_to_none=True)
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
         for loss, weight in losses:
             (loss * weight).backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
@@ -29,8 +54,22 @@ class Optimizer:
             raise FloatingPointError(
                 "the gradient is not finite; lower the learning rate or look for infinite rewards in the environment"
             )
-        self.adam.step()
+        for part in self.parts:
+            part.step()
         return float(norm)
+
+
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weight matrices from hidden features to hidden features: no embeddings, no output layers."""
+    outer: set[int] = set()
+    for part in module.modules():
+        if isinstance(part, nn.Embedding):
+            outer.add(id(part.weight))
+        if callable(find := getattr(part, "get_output_embeddings", None)) and (layer := find()) is not None:
+            outer.add(id(layer.weight))
+    return [
+        p for p in module.parameters() if p.requires_grad and p.ndim == 2 and min(p.shape) > 1 and id(p) not in outer
+    ]
 
 
 @torch.no_grad()

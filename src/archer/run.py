@@ -13,10 +13,10 @@ from archer.checkpoint import (
     CheckpointError,
     latest_checkpoint,
     load_module,
-    load_optimizer,
+    load_optimizers,
     save_checkpoint,
     save_module,
-    save_optimizer,
+    save_optimizers,
 )
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
@@ -32,6 +32,7 @@ from archer.replay import Replay
 from archer.rollout.demonstrations import texts, to_episode
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits
+from archer.rollout.prompts import LAYOUTS, PlainText
 from archer.rollout.siblings import SiblingSampler
 from archer.runfolder import RunFolder
 from archer.storage import read_shard, shard_path
@@ -66,6 +67,10 @@ class Run:
     @property
     def sampling(self) -> Sampling:
         return self.sampler.sampling
+
+    @property
+    def layout(self) -> type[PlainText]:
+        return LAYOUTS[self.config.rollout.layout]
 
     @property
     def limits(self) -> Limits:
@@ -107,7 +112,7 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
     else:
         tiny = config.model.tiny
         actor = build_tiny_actor(
-            texts(games),
+            texts(games, LAYOUTS[config.rollout.layout]),
             layers=tiny.layers,
             width=tiny.width,
             heads=tiny.heads,
@@ -153,10 +158,18 @@ def assemble(
         critic=critic,
         target_critic=critic.target(),
         actor_optimizer=Optimizer(
-            actor, lr=config.actor.lr, clip=config.actor.clip, weight_decay=config.actor.weight_decay
+            actor,
+            lr=config.actor.lr,
+            matrix_lr=config.actor.matrix_lr,
+            clip=config.actor.clip,
+            weight_decay=config.actor.weight_decay,
         ),
         critic_optimizer=Optimizer(
-            critic, lr=config.critic.lr, clip=config.critic.clip, weight_decay=config.critic.weight_decay
+            critic,
+            lr=config.critic.lr,
+            matrix_lr=config.critic.matrix_lr,
+            clip=config.critic.clip,
+            weight_decay=config.critic.weight_decay,
         ),
     )
     return Run(
@@ -174,8 +187,9 @@ def demonstrations_as_episodes(
     config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str
 ) -> list[Episode]:
     """The demonstrator's games in the actor's tokens."""
+    layout = LAYOUTS[config.rollout.layout]
     return [
-        to_episode(game, actor.tokenizer, seed=demonstration_seed(config.seed, index), task=task)
+        to_episode(game, actor.tokenizer, seed=demonstration_seed(config.seed, index), task=task, layout=layout)
         for index, game in enumerate(games)
     ]
 
@@ -188,8 +202,8 @@ def save(run: Run) -> None:
         agent.actor.save_pretrained(folder / "actor")
         save_module(folder / "critic.safetensors", agent.critic)
         save_module(folder / "target_critic.safetensors", agent.target_critic)
-        save_optimizer(folder / "actor_optimizer.safetensors", agent.actor_optimizer.adam)
-        save_optimizer(folder / "critic_optimizer.safetensors", agent.critic_optimizer.adam)
+        save_optimizers(folder / "actor_optimizer.safetensors", agent.actor_optimizer.parts)
+        save_optimizers(folder / "critic_optimizer.safetensors", agent.critic_optimizer.parts)
         write_json(folder / "state.json", {"iteration": run.iteration, "policy_version": agent.policy_version})
 
     save_checkpoint(run.folder.checkpoints, run.iteration, fill, keep=run.config.keep_checkpoints)
@@ -213,8 +227,8 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     run = assemble(config, folder, target if target is not None else config.env.name, actor, [])
     load_module(checkpoint / "critic.safetensors", run.agent.critic)
     load_module(checkpoint / "target_critic.safetensors", run.agent.target_critic)
-    load_optimizer(checkpoint / "actor_optimizer.safetensors", run.agent.actor_optimizer.adam)
-    load_optimizer(checkpoint / "critic_optimizer.safetensors", run.agent.critic_optimizer.adam)
+    load_optimizers(checkpoint / "actor_optimizer.safetensors", run.agent.actor_optimizer.parts)
+    load_optimizers(checkpoint / "critic_optimizer.safetensors", run.agent.critic_optimizer.parts)
     run.iteration = int(checkpoint.name)
     run.agent.policy_version = max(0, run.iteration - config.warmup) * config.actor.updates
     folder.forget_after(run.iteration)

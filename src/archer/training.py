@@ -75,7 +75,8 @@ def collect(run: Run) -> list[Episode]:
     seeds = [training_seed(run.config.seed, run.games + game) for game in range(run.config.rollout.games)]
     return play(
         run.agent.actor, run.make_env, seeds,
-        task=run.task, sampling=run.sampling, limits=run.limits, policy_version=run.agent.policy_version,
+        task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
+        policy_version=run.agent.policy_version,
     )  # fmt: skip
 
 
@@ -83,7 +84,8 @@ def measure(run: Run, games: int) -> list[Episode]:
     """Evaluation games of the policy as it is."""
     return evaluate_actor(
         run.agent.actor, run.make_env, games,
-        task=run.task, sampling=run.sampling, limits=run.limits, policy_version=run.agent.policy_version,
+        task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
+        policy_version=run.agent.policy_version,
     )  # fmt: skip
 
 

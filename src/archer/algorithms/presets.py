@@ -37,12 +37,13 @@ def _archer_paper(env: str) -> Mapping[str, Any]:
     return {
         "env": {"name": env},
         "model": {"actor": "gpt2", "critic": "encoder", "critic_model": "roberta-base"},
-        "supervised": {"batch_games": 32, "lr": 1e-4, "epochs": 4, "answer_weight": 0.0},
-        "rollout": {"games": 128, "utterance_tokens": 32, "max_tokens": 1024},
+        "supervised": {"batch_games": 32, "lr": 1e-4, "matrix_lr": 0.0, "epochs": 4, "answer_weight": 0.0},
+        "rollout": {"games": 128, "layout": "plain", "utterance_tokens": 32, "max_tokens": 1024},
         "critic": {
             "updates": 50,
             "batch_turns": 256,
             "lr": 2e-5,
+            "matrix_lr": 0.0,
             "weight_decay": 0.01,
             "discount": 0.95,
             "trace": 0.0,

@@ -27,7 +27,9 @@ def clone(
     ``report`` hears the metrics of every step.
     """
     generator = np.random.default_rng(list(seed))
-    optimizer = Optimizer(actor, lr=config.lr, clip=config.clip, weight_decay=config.weight_decay)
+    optimizer = Optimizer(
+        actor, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay
+    )
     starts = range(0, len(demonstrations), config.batch_games)
     total, losses = config.epochs * len(starts), [0.0]
     step = 0
@@ -41,8 +43,8 @@ def clone(
             if config.answer_weight:
                 answers = actor.token_logprobs(hidden, batch, batch.observation_tokens())
                 loss = loss + config.answer_weight * cloning_loss(answers)[0]
-            for group in optimizer.adam.param_groups:  # linear warm-up over the first twentieth, then linear decay
-                group["lr"] = config.lr * min(1.0, 20 * (step + 1) / total, 1.05 * (1 - step / total))
+            # Linear warm-up over the first twentieth, then linear decay.
+            optimizer.scale_lr(min(1.0, 20 * (step + 1) / total, 1.05 * (1 - step / total)))
             optimizer.step([(loss, 1.0)])
             losses.append(metrics["loss"])
             report({"supervised/loss": metrics["loss"]})

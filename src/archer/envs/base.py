@@ -59,6 +59,11 @@ class ScriptedGame:
     """What was heard after the last utterance."""
 
     @property
+    def answers(self) -> tuple[Observation, ...]:
+        """What was heard after each utterance."""
+        return (*self.observations[1:], self.final_observation)
+
+    @property
     def return_(self) -> float:
         """Undiscounted sum of rewards."""
         return float(sum(self.rewards))

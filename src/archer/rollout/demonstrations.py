@@ -12,24 +12,26 @@ from archer.rollout.prompts import PlainText, observation_text
 from archer.types import End, Episode, Turn, Utterance
 
 
-def texts(games: Sequence[ScriptedGame]) -> Iterator[str]:
+def texts(games: Sequence[ScriptedGame], layout: type[PlainText] = PlainText) -> Iterator[str]:
     """Every piece of text of the games as the agent will meet it, to train a tokenizer on."""
     for game in games:
-        for observation in [*game.observations, game.final_observation]:
-            yield observation_text(observation) + "\n"
-        yield from game.utterances
+        yield observation_text(game.observations[0]) + "\n"
+        for utterance, answer in zip(game.utterances, game.answers, strict=True):
+            yield utterance
+            yield layout.reply(utterance, answer)
 
 
-def to_episode(game: ScriptedGame, tokenizer: Any, *, seed: int, task: str) -> Episode:
+def to_episode(
+    game: ScriptedGame, tokenizer: Any, *, seed: int, task: str, layout: type[PlainText] = PlainText
+) -> Episode:
     """A scripted game as an episode. Its log-probabilities are NaN: no policy sampled these tokens."""
-    prompts = PlainText(tokenizer)
+    prompts = layout(tokenizer)
     ids = prompts.first(game.observations[0])
-    later = [*game.observations[1:], game.final_observation]
     spans: list[tuple[int, Utterance]] = []
-    for text, answer in zip(game.utterances, later, strict=True):
+    for text, answer in zip(game.utterances, game.answers, strict=True):
         said = prompts.utterance(text)
         spans.append((len(ids), Utterance(said, np.full(len(said), np.nan, np.float32), text)))
-        ids = np.concatenate([ids, said, prompts.next(answer)])
+        ids = np.concatenate([ids, said, prompts.next(text, answer)])
     turns = [
         Turn(ids[:start], utterance, observation, reward, info)
         for (start, utterance), observation, reward, info in zip(

@@ -52,6 +52,7 @@ def play(
     task: str,
     sampling: Sampling,
     limits: Limits,
+    layout: type[PlainText] = PlainText,
     policy_version: int = 0,
 ) -> list[Episode]:
     """Play one episode per seed and return them in the order of ``seeds``.
@@ -59,7 +60,7 @@ def play(
     Each game has a cache row of its own; a game that ends makes room for the next one at once. What a game says
     depends on its seed and the weights only.
     """
-    prompts = PlainText(actor.tokenizer)
+    prompts = layout(actor.tokenizer)
     rows = min(limits.parallel, len(seeds))
     engine = Engine(actor, rows, limits.max_tokens, sampling)
     games: list[_Game] = []
@@ -134,7 +135,7 @@ def _take_turn(
         )
     )
     game.observation = observation
-    ids = prompts.next(observation)
+    ids = prompts.next(utterance.text, observation)
     if terminated:
         end = End.TERMINATED
     elif truncated or len(game.turns) >= limits.max_turns:

@@ -1,4 +1,4 @@
-"""Observations to token ids: how what the environment says is put before the agent."""
+"""Layouts: how what the environment says is put before the agent, as token ids."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ class PlainText:
     def first(self, observation: Observation) -> Ids:
         """Ids of the observation that opens an episode, after the model's start token where it has one."""
         start = self._tokenizer.bos_token_id
-        ids = self.next(observation)
+        ids = self._ids(observation_text(observation) + "\n")
         return ids if start is None else np.concatenate([np.array([start], np.int32), ids])
 
-    def next(self, observation: Observation) -> Ids:
-        """Ids of a later observation, to stand directly behind the utterance it answers."""
-        text = observation_text(observation) + "\n"
+    def next(self, utterance: str, observation: Observation) -> Ids:
+        """Ids of a later observation, to stand directly behind the ``utterance`` it answers."""
+        return self._ids(self.reply(utterance, observation))
+
+    @staticmethod
+    def reply(utterance: str, observation: Observation) -> str:
+        """Text of an answered utterance's answer."""
+        return observation_text(observation) + "\n"
+
+    def _ids(self, text: str) -> Ids:
         ids = self._seen.get(text)
         if ids is None:
             ids = np.array(self._tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
@@ -36,6 +43,22 @@ class PlainText:
         """Ids of a demonstrated utterance, stop token included."""
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return np.array([*ids, self._tokenizer.eos_token_id], np.int32)
+
+
+class Transcript(PlainText):
+    """As plain text, but every answer repeats the utterance that it answers: ``Is it alive? No.``.
+
+    What was answered then stands beside the answer, in one line of text that a tokenizer trained on it makes one
+    token. A small model need not first learn to bring the two together, which otherwise takes it millions of tokens;
+    a pretrained one has learned that and is better served by the plain layout, which is shorter.
+    """
+
+    @staticmethod
+    def reply(utterance: str, observation: Observation) -> str:
+        return f"{utterance} {observation_text(observation)}\n"
+
+
+LAYOUTS: dict[str, type[PlainText]] = {"plain": PlainText, "transcript": Transcript}
 
 
 def observation_text(observation: Observation) -> str:

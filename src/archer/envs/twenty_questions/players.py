@@ -68,6 +68,8 @@ class CasualQuestioner:
     hunch: chance of a guess while many objects are possible; every second one disregards what is known.
     memory: chance that an answer is taken in at all.
     slip: chance of a question that no table of facts can answer.
+    again: chance of a question asked before, word for word. Costly play, but who has seen such answers come out the
+        same learns to look back.
     patience: with at most this many candidates left it guesses one of them.
     ideas: as many questions come to mind at a time; it asks the one that splits most evenly.
     """
@@ -82,24 +84,29 @@ class CasualQuestioner:
         memory: float = 0.85,
         patience: int = 2,
         slip: float = 0.03,
+        again: float = 0.0,
         ideas: int = 4,
     ) -> None:
         self._random = random.Random(seed)
         self._objects = objects
         self._listener = _Listener(objects)
         self._drift, self._hunch, self._memory, self._patience = drift, hunch, memory, patience
-        self._slip, self._ideas = slip, ideas
+        self._slip, self._again, self._ideas = slip, again, ideas
+        self._said: list[str] = []
 
     def __call__(self, observation: Observation) -> str:
         if self._random.random() < self._memory:
             self._listener.hear(observation)
         question = self._choose()
         self._listener.asked = question
+        self._said.append(question)
         return question
 
     def _choose(self) -> str:
         if self._random.random() < self._slip:
             return self._random.choice(SLIPS)
+        if self._said and self._random.random() < self._again:
+            return self._random.choice(self._said)
         candidates = self._listener.candidates
         if self._random.random() < self._hunch:
             known = self._random.random() < 0.5
@@ -114,4 +121,6 @@ class CasualQuestioner:
         return self._ask(min(ideas, key=lambda a: abs((candidates & masks[a]).bit_count() - count / 2)))
 
     def _ask(self, attribute: str) -> str:
-        return self._random.choice(load_facts().questions[attribute])
+        """The question in some of its wordings, the usual ones more often."""
+        wordings = load_facts().questions[attribute]
+        return self._random.choices(wordings, weights=[1 / rank**2 for rank in range(1, len(wordings) + 1)])[0]
