@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from archer.metrics import MetricLog, make_tracker, mean_ci95, read_metrics
+from archer.metrics import MetricLog, make_tracker, mean_ci95, read_metrics, truncate_metrics
 
 
 def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
@@ -55,3 +57,26 @@ def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch: pytest.Mon
 
 def test_one_value_has_no_interval() -> None:
     assert mean_ci95([3.0]) == (3.0, math.inf)
+
+
+def test_what_a_resumed_run_logs_again_stands_once_in_tensorboard(tmp_path: Path) -> None:
+    first = MetricLog(tmp_path)
+    for iteration in (1, 2, 3):
+        first.log(iteration, {"loss": 1.0})
+    first.close()
+    truncate_metrics(tmp_path / "metrics.jsonl", 1)  # the checkpoint of iteration 1 was the last one
+    second = MetricLog(tmp_path)
+    second.log(2, {"loss": 2.0})
+    second.close()
+    newest = max((tmp_path / "tensorboard").iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    # TensorBoard drops what was logged from the step of a START event on.
+    assert [event.step for event in _events(newest) if event.session_log.status == SessionLog.START] == [2]
+
+
+def _events(path: Path) -> Iterator[Event]:
+    """The records of an event file: length (8 bytes), its checksum (4), an event, its checksum (4)."""
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 8], "little")
+        yield Event.FromString(content[at + 12 : at + 12 + length])
+        at += length + 16

@@ -53,3 +53,9 @@ def test_a_resume_takes_back_exactly_what_came_later(tmp_path: Path) -> None:
         "000001.parquet",
         "mine.parquet",
     ]
+
+
+def test_what_a_kill_leaves_before_the_settings_are_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "run" / "episodes").mkdir(parents=True)
+    (tmp_path / "run" / "lock").touch()
+    assert RunFolder.create(tmp_path / "run", RunConfig()).config() == RunConfig()

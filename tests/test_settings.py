@@ -73,6 +73,8 @@ def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
         ("seed: 1\ncritic:\n  lr: 3\n", r"c\.yaml, line 3: critic\.lr: .*got 3"),
         ("seed: 1\n\nactor:\n  siblings: 1\n", r"c\.yaml, line 3: actor: .*siblings must be at least 2"),
         ("seed: 1\ncritic: 4\n", r"c\.yaml, line 2: critic holds settings of its own"),
+        ("seed: true\n", r"c\.yaml, line 1: seed: .*integer, got True"),
+        ("critic:\n  lr: '1e-3'\n", r"c\.yaml, line 2: critic\.lr: .*number, got '1e-3'"),
         ("seed: [1\n", r"c\.yaml is not YAML"),
     ],
 )

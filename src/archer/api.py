@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def evaluate(
     run: LoadedRun, *, episodes: int = 1000, greedy: bool = False, env: Factory | None = None
 ) -> dict[str, Any]:
     """Play evaluation games; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
-    ``reference_return`` (None where unknown) and ``episodes``."""
+    ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None."""
     target = env if env is not None else run.config.env.name
     make_env = make_factory(target, run.config.env.options)
     sampling = Sampling(run.config.rollout.utterance_tokens, greedy)
@@ -66,10 +67,11 @@ def evaluate(
         task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
     )  # fmt: skip
     found = episode_metrics(played, "eval")
+    half_width = found["eval/return_ci95"]
     rows = run.folder.metrics()
     return {
         "return_mean": found["eval/return_mean"],
-        "return_ci95": found["eval/return_ci95"],
+        "return_ci95": half_width if math.isfinite(half_width) else None,
         "win_rate": found.get("eval/win_rate"),
         "length": found["eval/length"],
         "start_return": rows[0]["eval/return_mean"] if rows else None,

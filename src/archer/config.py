@@ -9,11 +9,15 @@ from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-MatrixRate = Annotated[float, Field(ge=0, lt=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+# Strict, so that `true` is not taken for 1.
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Several = Annotated[int, Field(ge=2, strict=True)]
+Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
+MatrixRate = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+Weight = Annotated[float, Field(ge=0, strict=True)]
+Norm = Annotated[float, Field(gt=0, strict=True)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -36,7 +40,7 @@ class TinyConfig:
     """Hidden size; a multiple of `heads`."""
     heads: Positive = 4
     """Attention heads."""
-    vocabulary: Annotated[int, Field(ge=300)] = 2048
+    vocabulary: Annotated[int, Field(ge=300, strict=True)] = 2048
     """Most entries of the tokenizer that is trained on the demonstrations."""
 
 
@@ -70,11 +74,11 @@ class SupervisedConfig:
     """Learning rate at its highest."""
     matrix_lr: MatrixRate = 0.01
     """Muon's learning rate for hidden weight matrices at its highest; 0 leaves them to AdamW."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Weight = 0.01
     """AdamW's decoupled weight decay."""
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Norm = 1.0
     """Largest gradient norm."""
-    answer_weight: Annotated[float, Field(ge=0)] = 1.0
+    answer_weight: Weight = 1.0
     """Weight of predicting the environment's answers too; 0 clones utterances only."""
 
 
@@ -92,7 +96,7 @@ class RolloutConfig:
     """How an answer is put before the agent: `plain` as it is, `transcript` with the utterance it answers."""
     max_turns: Positive = 50
     """Turns after which a game is truncated if its environment has not ended it."""
-    max_tokens: Annotated[int, Field(ge=16)] = 512
+    max_tokens: Annotated[int, Field(ge=16, strict=True)] = 512
     """Longest conversation."""
 
 
@@ -108,17 +112,17 @@ class CriticConfig:
     """AdamW learning rate."""
     matrix_lr: MatrixRate = 2e-3
     """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Weight = 0.01
     """AdamW's decoupled weight decay."""
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Norm = 1.0
     """Largest gradient norm of the critic."""
     discount: Fraction = 0.9
     """γ between utterances. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.9
     """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo."""
-    answer_weight: Annotated[float, Field(ge=0)] = 1.0
+    answer_weight: Weight = 1.0
     """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
-    polyak: Annotated[float, Field(gt=0, le=1)] = 0.1
+    polyak: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
     """Step of the target critic after every update: target += polyak · (critic - target)."""
 
 
@@ -142,11 +146,11 @@ class ActorConfig:
     """AdamW learning rate."""
     matrix_lr: MatrixRate = 0.0
     """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Weight = 0.0
     """AdamW's decoupled weight decay."""
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Norm = 1.0
     """Largest gradient norm of the actor."""
-    kl: Annotated[float, Field(ge=0)] = 0.1
+    kl: Weight = 0.1
     """Weight of the KL divergence to the supervised start, in units of return per nat and utterance."""
 
     def __post_init__(self) -> None:
@@ -160,9 +164,9 @@ class EvalConfig:
 
     every: Natural = 20
     """Iterations between evaluations; 0 evaluates at the end only."""
-    games: Positive = 256
-    """Games of an evaluation while training."""
-    final_games: Positive = 1000
+    games: Several = 256
+    """Games of an evaluation while training; an interval needs two."""
+    final_games: Several = 1000
     """Games of the evaluations of the supervised start and of the end."""
 
 

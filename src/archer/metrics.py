@@ -80,7 +80,10 @@ class MetricLog:
 
     def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
         self._path = folder / "metrics.jsonl"
-        self._events = SummaryWriter(str(folder / "tensorboard"))
+        rows = read_metrics(self._path)
+        # What a resumed run plays again must not stand twice in the curves.
+        again = {"purge_step": rows[-1]["iteration"] + 1} if rows else {}
+        self._events = SummaryWriter(str(folder / "tensorboard"), **again)
         self._trackers = trackers
 
     def log(self, iteration: int, metrics: Scalars) -> None:

@@ -44,10 +44,11 @@ class RunFolder:
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(entry.name != "lock" for entry in path.iterdir()):
+            # Folders without files are what a kill right here leaves behind.
+            if any(entry.is_file() and entry.name != "lock" for entry in path.rglob("*")):
                 raise RunFolderError(f"{path} is not empty and not a run: choose another folder")
-            folder.episodes.mkdir()
-            folder.checkpoints.mkdir()
+            folder.episodes.mkdir(exist_ok=True)
+            folder.checkpoints.mkdir(exist_ok=True)
             write_text(folder.config_file, to_yaml(config))
         except OSError as error:
             raise RunFolderError(f"cannot write to the run folder {path}: {error.strerror or error}") from error
