@@ -16,14 +16,16 @@ class Preset:
 
 
 def _archer(env: str) -> Mapping[str, Any]:
-    if env == "twenty-questions":  # longer games and fifteen times the objects: more of everything
+    if env == "twenty-questions":  # fifteen times the objects to know: more examples, more learning per game
         return {
             "env": {"name": env},
-            "iterations": 150,
-            "supervised": {"games": 12_000},
-            "model": {"tiny": {"layers": 3}},
-            "rollout": {"games": 128},
-            "replay_turns": 40_000,
+            "model": {"tiny": {"vocabulary": 4096}},
+            "supervised": {"games": 90_000, "batch_games": 16},
+            "rollout": {"utterance_tokens": 8},
+            "critic": {"updates": 80, "batch_turns": 128},
+            "actor": {"batch_turns": 384, "newest_turns": 3500, "kl": 0.4},
+            "replay_turns": 15_000,
+            "iterations": 100,
         }
     return {"env": {"name": env}}
 
