@@ -15,7 +15,7 @@ SEED ?= 0
 
 demo: .venv/installed
 	rm -rf $(RUN)
-	$(BIN)/archer train --run $(RUN) --seed $(SEED)
+	$(BIN)/archer train --run $(RUN) --seed $(SEED) --set threads=1
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
