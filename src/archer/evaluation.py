@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archer.envs.base import Environment, ScriptedTask
+from archer.envs.base import Environment, Referenced
 from archer.models.actor import Actor
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
@@ -44,4 +44,4 @@ def evaluate_actor(
 def reference_return(make_env: Callable[[], Environment]) -> float | None:
     """The best possible (or best known) return of the task, None where it does not tell."""
     env = make_env()
-    return env.reference_return() if isinstance(env, ScriptedTask) else None
+    return env.reference_return() if isinstance(env, Referenced) else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 SHOWN = {
     "supervised/loss": "loss",
@@ -23,6 +24,15 @@ SHOWN = {
 }
 PLAIN_EVERY_S = 10.0
 """Seconds between plain lines of a stage whose steps are quick."""
+
+
+class _Bar(Bar):
+    """The numbers have a line of their own, so that a narrow terminal squeezes neither bar nor time."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["numbers"], overflow="fold")
 
 
 class Progress:
@@ -43,12 +53,11 @@ class Progress:
         self._name, self._total, self._done, self._first = name, total, done, done
         self._began = self._said = time.monotonic()
         if self._live:
-            self._bar = Bar(
+            self._bar = _Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[numbers]}"),
                 console=self._console,
             )
             self._task = self._bar.add_task(name, total=total, completed=done, numbers="")
@@ -59,7 +68,7 @@ class Progress:
     def advance(self, metrics: Mapping[str, float]) -> None:
         """One step of the stage is done."""
         self._done += 1
-        numbers = "  ".join(f"{label} {metrics[key]:.4g}" for key, label in SHOWN.items() if key in metrics)
+        numbers = "  ".join(f"{label} {metrics[key]:.3g}" for key, label in SHOWN.items() if key in metrics)
         if self._bar is not None:
             self._bar.update(self._task, advance=1, numbers=numbers)
             return

@@ -20,7 +20,7 @@ from archer.checkpoint import (
 )
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.envs.base import Environment, ScriptedGame, ScriptedTask, play_scripted
+from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted
 from archer.files import write_json
 from archer.models.actor import Actor
 from archer.models.agent import Agent
@@ -89,13 +89,14 @@ def play_demonstrations(config: RunConfig, env: Environment) -> list[ScriptedGam
     """The scripted demonstrator's games; none where the task has no demonstrator or none are asked for."""
     if not config.supervised.games:
         return []
-    if not isinstance(env, ScriptedTask):
+    if not isinstance(env, Demonstrated):
         raise ValueError(
             f"supervised.games={config.supervised.games}, but the task {config.env.name!r} has no demonstrator(seed); "
             "set supervised.games to 0 and name a model in model.actor"
         )
     seeds = [demonstration_seed(config.seed, game) for game in range(config.supervised.games)]
-    return [play_scripted(env, env.demonstrator(seed), seed) for seed in seeds]
+    # The player's seed is another one: a generator begun alike would know what the environment drew.
+    return [play_scripted(env, env.demonstrator(seed + 1), seed) for seed in seeds]
 
 
 def demonstration_seed(run_seed: int, game: int) -> int:

@@ -31,17 +31,27 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class ScriptedTask(Environment, Protocol):
-    """What shipped tasks offer besides: players to learn from and to be measured against."""
+class Demonstrated(Environment, Protocol):
+    """A task that has a player to learn from."""
 
     def demonstrator(self, seed: int) -> Player:
         """A sub-optimal player for the supervised start."""
 
-    def reference(self, seed: int) -> Player:
-        """The strongest scripted player known."""
+
+@runtime_checkable
+class Referenced(Environment, Protocol):
+    """A task that knows what it can be measured against."""
 
     def reference_return(self) -> float:
-        """Expected undiscounted return of the reference player."""
+        """Expected undiscounted return of the best play known."""
+
+
+@runtime_checkable
+class ScriptedTask(Demonstrated, Referenced, Protocol):
+    """What shipped tasks offer: players to learn from and to be measured against."""
+
+    def reference(self, seed: int) -> Player:
+        """The strongest scripted player known, whose mean return is ``reference_return``."""
 
 
 @dataclass(frozen=True)

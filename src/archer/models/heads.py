@@ -35,6 +35,9 @@ class Heads(nn.Module):
         return self.location + self.scale * torch.cat(values, dim=-1).float()
 
     def set_units(self, location: float, scale: float) -> None:
-        """Make ``location`` the value of a zero output and ``scale`` the size of a unit one."""
+        """Make ``location`` the value of a zero output and ``scale`` the size of a unit one.
+
+        Returns that hardly differ tell nothing about the size of those to come: a ``scale`` under 0.001 counts as 1.
+        """
         self.location.fill_(location)
-        self.scale.fill_(max(scale, 1e-3))
+        self.scale.fill_(scale if scale >= 1e-3 else 1.0)
