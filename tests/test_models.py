@@ -133,3 +133,5 @@ def test_heads_speak_in_the_units_they_were_given(actor: Actor) -> None:
     plain = critic.v(features)
     critic.set_units(-10.0, 4.0)
     torch.testing.assert_close(critic.v(features), -10.0 + 4.0 * plain)
+    critic.set_units(3.0, 0.0)  # all returns alike: nothing is known of their size
+    torch.testing.assert_close(critic.v(features), 3.0 + plain)

@@ -40,10 +40,13 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", ["40", "160"])
+def test_a_terminal_gets_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", columns)
     progress = Progress()
     progress.stage("supervised start", 2)
     progress.advance({"supervised/loss": 1.5})
@@ -53,3 +56,4 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     progress.close()
     err = capsys.readouterr().err
     assert "supervised start" in err and "1/2" in err and "loss 1.5" in err and "training" in err
+    assert "return -12.3  Q loss 0.5" in err  # on a line of its own, never squeezed

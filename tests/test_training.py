@@ -17,9 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import archer
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
+from archer.run import play_demonstrations
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import overlay
-from tests.worlds import Echo, TwoSteps
+from tests.worlds import Echo, Guess, TwoSteps
 
 SMALL: dict[str, Any] = {
     "env": {"name": "tests.worlds:TwoSteps"},
@@ -157,6 +158,17 @@ def test_evaluation_of_a_loaded_run(uninterrupted: Path) -> None:
 def test_an_environment_class_of_ones_own(tmp_path: Path) -> None:
     config = _config(iterations=1, env={"name": "unused"})
     assert archer.train(config, tmp_path / "run", env=TwoSteps).task == "TwoSteps"
+
+
+def test_a_demonstrator_does_not_know_what_the_environment_drew() -> None:
+    games = play_demonstrations(_config(supervised={"games": 400}), Guess())
+    wins = sum(bool(game.success) for game in games) / 400
+    assert 0.15 < wins < 0.35  # a quarter; all, if both had been seeded alike
+
+
+def test_a_demonstrator_is_enough_to_train(tmp_path: Path) -> None:
+    summary = archer.train(_config(iterations=1), tmp_path / "run", env=Guess)
+    assert summary.reference_return is None and summary.gap_closed is None
 
 
 def test_wrong_input_is_refused_before_a_folder_exists(tmp_path: Path) -> None:

@@ -53,3 +53,23 @@ class TwoSteps:
 
     def reference_return(self) -> float:
         return 1.0
+
+
+class Guess:
+    """One word of four, drawn from the seed, to be guessed at once; the demonstrator draws its own in the same way."""
+
+    WORDS = ("red", "green", "blue", "yellow")
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[str, dict[str, object]]:
+        self.secret = random.Random(seed).choice(self.WORDS)
+        return "Which?", {}
+
+    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        won = utterance == self.secret
+        return "Right." if won else "Wrong.", float(won), True, False, {"success": won}
+
+    def demonstrator(self, seed: int) -> Player:
+        choice = random.Random(seed)
+        return lambda observation: choice.choice(self.WORDS)
