@@ -39,8 +39,7 @@ class LoadedRun:
 
     @property
     def limits(self) -> Limits:
-        rollout = self.config.rollout
-        return Limits(max_turns=rollout.max_turns, max_tokens=rollout.max_tokens, parallel=rollout.parallel)
+        return Limits.of(self.config.rollout)
 
 
 def load(run: str | Path) -> LoadedRun:

@@ -18,7 +18,7 @@ from archer.checkpoint import (
     save_module,
     save_optimizers,
 )
-from archer.config import RunConfig
+from archer.config import ActorConfig, CriticConfig, RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted
 from archer.files import write_json
@@ -74,8 +74,7 @@ class Run:
 
     @property
     def limits(self) -> Limits:
-        rollout = self.config.rollout
-        return Limits(max_turns=rollout.max_turns, max_tokens=rollout.max_tokens, parallel=rollout.parallel)
+        return Limits.of(self.config.rollout)
 
 
 def prepare(config: RunConfig) -> None:
@@ -158,20 +157,8 @@ def assemble(
         actor=actor,
         critic=critic,
         target_critic=critic.target(),
-        actor_optimizer=Optimizer(
-            actor,
-            lr=config.actor.lr,
-            matrix_lr=config.actor.matrix_lr,
-            clip=config.actor.clip,
-            weight_decay=config.actor.weight_decay,
-        ),
-        critic_optimizer=Optimizer(
-            critic,
-            lr=config.critic.lr,
-            matrix_lr=config.critic.matrix_lr,
-            clip=config.critic.clip,
-            weight_decay=config.critic.weight_decay,
-        ),
+        actor_optimizer=_optimizer(actor, config.actor),
+        critic_optimizer=_optimizer(critic, config.critic),
     )
     return Run(
         config=config,
@@ -181,6 +168,12 @@ def assemble(
         agent=agent,
         replay=Replay(config.replay_turns),
         sampler=SiblingSampler(actor, Sampling(max_tokens=config.rollout.utterance_tokens)),
+    )
+
+
+def _optimizer(module: torch.nn.Module, config: ActorConfig | CriticConfig) -> Optimizer:
+    return Optimizer(
+        module, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay
     )
 
 

@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
+from archer.config import RolloutConfig
 from archer.envs.base import Environment, check_reset, check_step
 from archer.models.actor import Actor
 from archer.rollout.engine import Engine, Sampling
@@ -28,6 +29,11 @@ class Limits:
     """Longest conversation in tokens; an episode that could not hold one more utterance is truncated."""
     parallel: int = 64
     """Games played at once."""
+
+    @classmethod
+    def of(cls, rollout: RolloutConfig) -> Limits:
+        """The limits that a run's settings name."""
+        return cls(max_turns=rollout.max_turns, max_tokens=rollout.max_tokens, parallel=rollout.parallel)
 
 
 @dataclass
