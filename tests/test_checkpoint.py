@@ -9,9 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import archer.checkpoint
-from archer.checkpoint import CheckpointError, latest_checkpoint, save_checkpoint
+from archer.checkpoint import (
+    CheckpointError,
+    latest_checkpoint,
+    load_module,
+    load_optimizers,
+    save_checkpoint,
+    save_module,
+    save_optimizers,
+)
+from archer.optimize import Optimizer
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -119,3 +129,61 @@ def test_a_wrong_manifest_is_passed_over(tmp_path: Path, manifest: str | None, p
         path.write_text(manifest)
     with pytest.warns(UserWarning, match=rf"damaged checkpoint .*000002: .*{problem}"):
         assert latest_checkpoint(tmp_path) == tmp_path / "000001"
+
+
+def test_checkpoints_keep_the_newest_and_the_start(tmp_path: Path) -> None:
+    for step in range(5):
+        save_checkpoint(tmp_path, step, _fill, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000000", "000003", "000004"]
+    assert latest_checkpoint(tmp_path) == tmp_path / "000004"
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, _fill, keep=3)
+    (tmp_path / "000002" / "actor" / "weights").write_bytes(b"12x4")
+    with pytest.warns(UserWarning, match="weights does not match its checksum"):
+        assert latest_checkpoint(tmp_path) == tmp_path / "000001"
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, _fill, keep=3)
+
+    def full(folder: Path) -> None:
+        _fill(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(CheckpointError, match=r"No space left.*000001, is intact.*resume"):
+        save_checkpoint(tmp_path, 2, full, keep=3)
+    assert [p.name for p in tmp_path.iterdir()] == ["000001"]
+
+
+def test_leftovers_of_a_killed_save_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / ".writing").mkdir()
+    (tmp_path / ".writing" / "half").write_bytes(b"")
+    assert latest_checkpoint(tmp_path) is None
+    saved = save_checkpoint(tmp_path, 1, _fill, keep=1)
+    assert not (saved / "half").exists()
+
+
+@pytest.mark.parametrize("matrix_lr", [0.0, 0.1])
+def test_an_optimizer_continues_exactly(tmp_path: Path, matrix_lr: float) -> None:
+    def steps(layer: torch.nn.Linear, optimizer: Optimizer, count: int) -> None:
+        for i in range(count):
+            optimizer.step([(layer(torch.tensor([[float(i), 1.0]])).pow(2).sum(), 1.0)])
+
+    def fresh() -> tuple[torch.nn.Linear, Optimizer]:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(2, 2)
+        return layer, Optimizer(layer, lr=0.1, clip=1.0, matrix_lr=matrix_lr)
+
+    layer, optimizer = fresh()
+    steps(layer, optimizer, 3)
+    save_module(tmp_path / "m.safetensors", layer)
+    save_optimizers(tmp_path / "o.safetensors", optimizer.parts)
+    steps(layer, optimizer, 3)
+    again, other = fresh()
+    load_module(tmp_path / "m.safetensors", again)
+    load_optimizers(tmp_path / "o.safetensors", other.parts)
+    steps(again, other, 3)
+    assert torch.equal(layer.weight, again.weight) and torch.equal(layer.bias, again.bias)

@@ -80,3 +80,25 @@ def _events(path: Path) -> Iterator[Event]:
         length = int.from_bytes(content[at : at + 8], "little")
         yield Event.FromString(content[at + 12 : at + 12 + length])
         at += length + 16
+
+
+def test_metrics_survive_a_kill_and_are_taken_back(tmp_path: Path) -> None:
+    log = MetricLog(tmp_path)
+    for iteration in range(3):
+        log.log(iteration, {"a": float(iteration), "b": float("nan")})
+    log.close()
+    path = tmp_path / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write('{"iteration": 3, "a"')
+    assert [row["iteration"] for row in read_metrics(path)] == [0, 1, 2]
+    assert read_metrics(path)[0]["b"] is None
+    truncate_metrics(path, 1)
+    assert [json.loads(line)["iteration"] for line in path.read_text().splitlines()] == [0, 1]
+    path.write_text('{"iteration": 0}\nnonsense\n{"iteration": 2}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2"):
+        read_metrics(path)
+
+
+def test_intervals_by_hand() -> None:
+    # mean 2, sample variance 1, 1.96 · 1/√3
+    assert mean_ci95([1.0, 2.0, 3.0]) == pytest.approx((2.0, 1.1316), abs=1e-4)

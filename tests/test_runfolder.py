@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,45 @@ def test_what_a_kill_leaves_before_the_settings_are_written_is_no_obstacle(tmp_p
     (tmp_path / "run" / "episodes").mkdir(parents=True)
     (tmp_path / "run" / "lock").touch()
     assert RunFolder.create(tmp_path / "run", RunConfig()).config() == RunConfig()
+
+
+def test_a_run_folder_is_made_once(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", RunConfig(seed=5))
+    assert RunFolder.open(tmp_path / "run").config() == RunConfig(seed=5)
+    with pytest.raises(RunFolderError, match=r"already holds a run.*--resume"):
+        RunFolder.create(tmp_path / "run", RunConfig())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("precious")
+    with pytest.raises(RunFolderError, match="not empty"):
+        RunFolder.create(tmp_path / "other", RunConfig())
+    with pytest.raises(RunFolderError, match="not a run"):
+        RunFolder.open(tmp_path / "other")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(RunFolderError, match="cannot write to the run folder"),
+        RunFolder(tmp_path / "file" / "run").lock(),
+    ):
+        pass
+    with pytest.raises(RunFolderError, match="cannot write to the run folder"):
+        RunFolder.create(Path("/proc/archer-run"), RunConfig())
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from archer.runfolder import RunFolder\n"
+        f"with RunFolder(Path({str(tmp_path)!r})).lock():\n    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        assert holder.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(RunFolderError, match=rf"in use by another process \({holder.pid} on "),
+            RunFolder(tmp_path).lock(),
+        ):
+            pass
+        holder.stdin.close()
+    with RunFolder(tmp_path).lock():
+        pass

@@ -109,3 +109,40 @@ def test_a_shard_cut_short_is_named(tmp_path: Path) -> None:
         read_shard(path)
     with pytest.raises(StorageError, match=r"missing\.parquet"):
         read_shard(tmp_path / "missing.parquet")
+
+
+def test_shards_come_back_as_they_were(tmp_path: Path, episodes: list[Episode]) -> None:
+    path = tmp_path / "000001.parquet"
+    write_shard(path, episodes, 1)
+    for before, after in zip(episodes, read_shard(path), strict=True):
+        assert (before.end, before.seed, before.task, before.policy_version) == (
+            after.end, after.seed, after.task, after.policy_version,
+        )  # fmt: skip
+        np.testing.assert_array_equal(before.final_prompt_ids, after.final_prompt_ids)
+        for a, b in zip(before.turns, after.turns, strict=True):
+            np.testing.assert_array_equal(a.prompt_ids, b.prompt_ids)
+            np.testing.assert_array_equal(a.utterance.ids, b.utterance.ids)
+            np.testing.assert_array_equal(a.utterance.logprobs, b.utterance.logprobs)
+            assert (a.observation, a.reward, dict(a.info), a.utterance.text) == (
+                b.observation, b.reward, dict(b.info), b.utterance.text,
+            )  # fmt: skip
+            assert np.shares_memory(b.prompt_ids, after.final_prompt_ids)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_shards_are_tables_for_anyone(tmp_path: Path, episodes: list[Episode]) -> None:
+    write_shard(tmp_path / "1.parquet", episodes, 1)
+    table = duckdb.sql(f"select count(*), sum(length) from '{tmp_path}/*.parquet' where iteration = 1")
+    assert table is not None
+    rows = table.fetchall()
+    assert rows == [(len(episodes), sum(len(e) for e in episodes))]
+
+
+def test_a_foreign_or_damaged_shard_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"not parquet")
+    with pytest.raises(StorageError, match=r"x\.parquet: not a readable episode shard"):
+        read_shard(path)
+    duckdb.sql(f"copy (select 1 as a) to '{path}' (format parquet)")
+    with pytest.raises(StorageError, match=r"not of episodes.*'a'"):
+        read_shard(path)

@@ -28,16 +28,18 @@ def lambda_returns(
     the lengths adding up to N. Returns [N, H].
     """
     alive = torch.ones_like(rewards)
-    ends = torch.tensor(lengths).cumsum(0) - 1
+    turns = torch.tensor(lengths, device=rewards.device)
+    ends = turns.cumsum(0) - 1
     alive[ends] = 1.0 - torch.tensor(terminated, dtype=rewards.dtype, device=rewards.device)
     bootstrap = next_values * alive[:, None]
     one_step = rewards[:, None] + discount * bootstrap
     if trace == 0.0:
         return one_step
     returns = one_step.clone()
-    for end, length in zip(ends.tolist(), lengths, strict=True):
-        following = bootstrap[end]
-        for t in range(end, end - length, -1):
-            following = rewards[t] + discount * ((1 - trace) * bootstrap[t] + trace * following)
-            returns[t] = following
+    following = bootstrap[ends]
+    for back in range(max(lengths)):  # all episodes at once, from their last turns to their first
+        longer = turns > back
+        at = ends[longer] - back
+        following[longer] = rewards[at, None] + discount * ((1 - trace) * bootstrap[at] + trace * following[longer])
+        returns[at] = following[longer]
     return returns

@@ -18,17 +18,17 @@ from archer.checkpoint import (
     save_module,
     save_optimizers,
 )
-from archer.config import ActorConfig, CriticConfig, RunConfig
+from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted
 from archer.files import write_json
 from archer.models.actor import Actor
-from archer.models.agent import Agent
+from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic, Critic
 from archer.models.encoder_critic import EncoderCritic
 from archer.models.tiny import build_tiny_actor
-from archer.optimize import Optimizer
 from archer.replay import Replay
+from archer.returns import lambda_returns
 from archer.rollout.demonstrations import texts, to_episode
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits
@@ -137,14 +137,17 @@ def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episo
     else:
         trunk = actor if config.model.critic_model is None else Actor.from_pretrained(config.model.critic_model)
         critic = CausalCritic.from_actor(trunk)
-        returns: list[float] = []
-        for episode in demonstrations:
-            value = 0.0
-            for turn in reversed(episode.turns):
-                value = turn.reward + config.critic.discount * value
-                returns.append(value)
-        if returns:
-            critic.set_units(float(np.mean(returns)), float(np.std(returns)))
+        if demonstrations:
+            rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in demonstrations])).double()
+            returns = lambda_returns(
+                rewards,
+                torch.zeros(len(rewards), 1, dtype=torch.float64),
+                [True] * len(demonstrations),
+                [len(episode) for episode in demonstrations],
+                discount=config.critic.discount,
+                trace=1.0,
+            )
+            critic.set_units(float(returns.mean()), float(returns.std(correction=0)))
     return critic.to(config.device)
 
 
@@ -157,8 +160,8 @@ def assemble(
         actor=actor,
         critic=critic,
         target_critic=critic.target(),
-        actor_optimizer=_optimizer(actor, config.actor),
-        critic_optimizer=_optimizer(critic, config.critic),
+        actor_optimizer=make_optimizer(actor, config.actor),
+        critic_optimizer=make_optimizer(critic, config.critic),
     )
     return Run(
         config=config,
@@ -171,19 +174,13 @@ def assemble(
     )
 
 
-def _optimizer(module: torch.nn.Module, config: ActorConfig | CriticConfig) -> Optimizer:
-    return Optimizer(
-        module, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay
-    )
-
-
 def demonstrations_as_episodes(
     config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str
 ) -> list[Episode]:
     """The demonstrator's games in the actor's tokens."""
-    layout = LAYOUTS[config.rollout.layout]
+    prompts = LAYOUTS[config.rollout.layout](actor.tokenizer)
     return [
-        to_episode(game, actor.tokenizer, seed=demonstration_seed(config.seed, index), task=task, layout=layout)
+        to_episode(game, prompts, seed=demonstration_seed(config.seed, index), task=task)
         for index, game in enumerate(games)
     ]
 

@@ -9,8 +9,8 @@ import numpy as np
 from archer.config import SupervisedConfig
 from archer.losses import cloning_loss
 from archer.models.actor import Actor
+from archer.models.agent import make_optimizer
 from archer.models.batch import collate
-from archer.optimize import Optimizer
 from archer.types import Episode
 
 
@@ -27,9 +27,7 @@ def clone(
     ``report`` hears the metrics of every step.
     """
     generator = np.random.default_rng(list(seed))
-    optimizer = Optimizer(
-        actor, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay
-    )
+    optimizer = make_optimizer(actor, config)
     starts = range(0, len(demonstrations), config.batch_games)
     total, losses = config.epochs * len(starts), [0.0]
     step = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from archer.envs.base import Environment
+from archer.envs.base import Environment, close
 from archer.envs.loading import closest, load
 from archer.envs.twenty_questions.env import TwentyQuestions
 
@@ -61,9 +61,7 @@ def make_factory(target: str | Factory, options: Mapping[str, object]) -> Callab
             )
     if not _takes(env.reset, "seed"):
         raise ValueError(f"env: reset() of {name!r} must take the keyword seed, so that its games can be repeated")
-    close = getattr(env, "close", None)
-    if close is not None:
-        close()
+    close(env)
     return partial(factory, **options)
 
 

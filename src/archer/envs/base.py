@@ -54,6 +54,13 @@ class ScriptedTask(Demonstrated, Referenced, Protocol):
         """The strongest scripted player known, whose mean return is ``reference_return``."""
 
 
+def close(env: Environment) -> None:
+    """Close an environment that can be closed."""
+    method = getattr(env, "close", None)
+    if method is not None:
+        method()
+
+
 @dataclass(frozen=True)
 class ScriptedGame:
     """One game of a scripted player; entry t of each list belongs to turn t."""

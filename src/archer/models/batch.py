@@ -74,9 +74,8 @@ class EpisodeBatch:
 
     def observation_tokens(self) -> TokenIndex:
         """Where every token of the environment's answers is predicted and stands, for turns whose row goes on."""
-        ends = torch.tensor(self.lengths, device=self.row.device).cumsum(0) - 1
-        next_row = torch.cat([self.row[1:], self.row[-1:]]).index_copy(0, ends, self.final_row)
-        next_at = torch.cat([self.state_at[1:], self.state_at[-1:]]).index_copy(0, ends, self.final_at)
+        next_row = after_each_turn(self.row, self.final_row, self.lengths)
+        next_at = after_each_turn(self.state_at, self.final_at, self.lengths)
         goes_on = next_row == self.row
         said_at = self.utterance_at[goes_on]
         return _token_index(self.row[goes_on], said_at, said_at + 1, next_at[goes_on] + 1)
@@ -114,6 +113,15 @@ class TokenIndex:
     """Column of the token itself, int64 [T]."""
     utterance: Tensor
     """Index of the utterance that each token belongs to, int64 [T]."""
+
+
+def after_each_turn(states: Tensor, final: Tensor, lengths: Sequence[int]) -> Tensor:
+    """What belongs to the state that follows each turn: the next turn's, or the final state's after the last, [N, ...].
+
+    states: [N, ...], one entry per turn of B episodes laid end to end; final: [B, ...]; lengths: their turns.
+    """
+    ends = torch.tensor(lengths, device=states.device).cumsum(0) - 1
+    return torch.cat([states[1:], states[-1:]]).index_copy(0, ends, final)
 
 
 def _token_index(row: Tensor, state_at: Tensor, start: Tensor, end: Tensor) -> TokenIndex:

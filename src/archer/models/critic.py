@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from archer.models.actor import Actor, token_logprobs, trunk_hidden
-from archer.models.batch import EpisodeBatch
+from archer.models.batch import EpisodeBatch, after_each_turn
 from archer.models.heads import Heads
 
 TWIN = 2
@@ -35,26 +35,28 @@ class Values:
 
     def v_next(self, lengths: tuple[int, ...]) -> Tensor:
         """V of the state after every turn, [N, H]; ``lengths`` are the turns of each episode."""
-        following = torch.cat([self.v[1:], self.v[-1:]])
-        ends = torch.tensor(lengths, device=self.v.device).cumsum(0) - 1
-        return following.index_copy(0, ends, self.v_final)
+        return after_each_turn(self.v, self.v_final, lengths)
 
 
 class Critic(nn.Module, ABC):
     """Twin Q and twin V over utterances."""
 
+    q: Heads
+    v: Heads
+
     @abstractmethod
     def forward(self, batch: EpisodeBatch) -> Values:
         """Every value of the batch."""
 
-    @abstractmethod
-    def set_units(self, location: float, scale: float) -> None:
-        """Tell the heads where returns lie (see ``Heads.set_units``)."""
-
     @property
-    @abstractmethod
     def unit(self) -> float:
         """Return that one unit of the heads' output stands for."""
+        return float(self.q.scale)
+
+    def set_units(self, location: float, scale: float) -> None:
+        """Tell the heads where returns lie (see ``Heads.set_units``)."""
+        self.q.set_units(location, scale)
+        self.v.set_units(location, scale)
 
     def target(self) -> Critic:
         """A frozen copy, to be moved by ``polyak_update``."""
@@ -102,11 +104,3 @@ class CausalCritic(Critic):
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits from the trunk's own token embeddings."""
         return hidden @ cast(Tensor, self.trunk.get_input_embeddings().weight).T
-
-    @property
-    def unit(self) -> float:
-        return float(self.q.scale)
-
-    def set_units(self, location: float, scale: float) -> None:
-        self.q.set_units(location, scale)
-        self.v.set_units(location, scale)

@@ -76,14 +76,6 @@ class EncoderCritic(Critic):
             answers=states.new_zeros(0),
         )
 
-    @property
-    def unit(self) -> float:
-        return float(self.q.scale)
-
-    def set_units(self, location: float, scale: float) -> None:
-        self.q.set_units(location, scale)
-        self.v.set_units(location, scale)
-
     def _text(self, ids: Any) -> str:
         return str(self.actor_tokenizer.decode(ids.tolist(), skip_special_tokens=True))
 

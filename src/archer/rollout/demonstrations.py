@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,11 +20,8 @@ def texts(games: Sequence[ScriptedGame], layout: type[PlainText] = PlainText) ->
             yield layout.reply(utterance, answer)
 
 
-def to_episode(
-    game: ScriptedGame, tokenizer: Any, *, seed: int, task: str, layout: type[PlainText] = PlainText
-) -> Episode:
+def to_episode(game: ScriptedGame, prompts: PlainText, *, seed: int, task: str) -> Episode:
     """A scripted game as an episode. Its log-probabilities are NaN: no policy sampled these tokens."""
-    prompts = layout(tokenizer)
     ids = prompts.first(game.observations[0])
     spans: list[tuple[int, Utterance]] = []
     for text, answer in zip(game.utterances, game.answers, strict=True):

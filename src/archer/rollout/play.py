@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from archer.config import RolloutConfig
-from archer.envs.base import Environment, check_reset, check_step
+from archer.envs.base import Environment, check_reset, check_step, close
 from archer.models.actor import Actor
 from archer.rollout.engine import Engine, Sampling
 from archer.rollout.prompts import PlainText
@@ -109,7 +109,7 @@ def play(
                 start(following, game.env, row)
         for row in sorted(ended, reverse=True):
             moved = engine.close(row)
-            _close(games[row].env)
+            close(games[row].env)
             games[row], order[row] = games[moved], order[moved]
             games.pop()
             order.pop()
@@ -188,9 +188,3 @@ def _guard(call: Callable[P, R], seed: int, turn: int) -> Callable[P, R]:
             ) from error
 
     return guarded
-
-
-def _close(env: Environment) -> None:
-    close = getattr(env, "close", None)
-    if close is not None:
-        close()

@@ -41,8 +41,7 @@ class PlainText:
 
     def utterance(self, text: str) -> Ids:
         """Ids of a demonstrated utterance, stop token included."""
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return np.array([*ids, self._tokenizer.eos_token_id], np.int32)
+        return np.append(self._ids(text), np.int32(self._tokenizer.eos_token_id))
 
 
 class Transcript(PlainText):
