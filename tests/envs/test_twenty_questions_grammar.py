@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from archer.envs.twenty_questions.facts import load_facts
@@ -87,11 +85,5 @@ def test_every_question_of_the_players_is_understood() -> None:
             assert understand(question) == AsksFor(attribute), question
 
 
-def test_questions_are_cheap_to_read() -> None:
-    questions = [q for asked in load_facts().questions.values() for q in asked]
-    understand(questions[0])
-    start = time.perf_counter()
-    for index in range(20_000):
-        understand(f"{questions[index % len(questions)]} {index}")  # none of them was met before
-    assert 20_000 / (time.perf_counter() - start) > 10_000
+def test_a_question_without_end_is_not_read() -> None:
     assert understand("is it a " + "x" * LONGEST) is None
