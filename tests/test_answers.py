@@ -30,7 +30,7 @@ def test_critic_predicts_answers_from_the_tokens_before_them(actor: Actor, episo
     critic = CausalCritic.from_actor(actor)
     episode = episodes[0]
     with torch.no_grad():
-        answers = critic(collate([episode])).answers
+        answers = critic(collate([episode]), answers=True).answers
         ids = torch.from_numpy(episode.final_prompt_ids.astype(np.int64))[None]
         logprobs = actor.model(input_ids=ids).logits[0].log_softmax(-1)
     # The untrained critic is a copy of the actor, whose output layer is its embedding.

@@ -11,7 +11,7 @@ import torch
 from archer.models.actor import Actor
 from archer.rollout.engine import Engine, Sampling
 from archer.rollout.play import EnvironmentFailure, Limits, play
-from archer.rollout.prompts import Transcript
+from archer.rollout.prompts import Minutes, PlainText, Transcript
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode
 from tests.conftest import LIMITS, SAMPLING
@@ -114,16 +114,27 @@ def test_an_observation_that_leaves_no_room_is_refused(actor: Actor) -> None:
         play(actor, Echo, [3], task="echo", sampling=SAMPLING, limits=Limits(50, 6, 1))
 
 
-def test_a_transcript_puts_every_answer_behind_its_question(actor: Actor) -> None:
+@pytest.mark.parametrize(
+    ("layout", "pieces"),
+    [
+        (PlainText, ["You said {number} words.\n"]),
+        (Transcript, ["{said} You said {number} words.\n"]),
+        (Minutes, ["You said {number} words.\n", "{said} You said {number} words.\n"]),
+    ],
+)
+def test_layouts_put_answers_with_or_without_what_they_answer(
+    actor: Actor, layout: type[PlainText], pieces: list[str]
+) -> None:
     limits = Limits(50, 400, 2)
-    for episode in play(actor, Echo, [2], task="echo", sampling=SAMPLING, limits=limits, layout=Transcript):
+    for episode in play(actor, Echo, [2], task="echo", sampling=SAMPLING, limits=limits, layout=layout):
         assert len(episode.turns) == 3
         ids = actor.tokenizer.bos_token_id, *actor.tokenizer("Say a word.\n")["input_ids"]
         expected = [*ids]
         for number, turn in enumerate(episode.turns, start=1):
             assert turn.prompt_ids.tolist() == expected
             expected += turn.utterance.ids.tolist()
-            expected += actor.tokenizer(f"{turn.utterance.text} You said {number} words.\n")["input_ids"]
+            for piece in pieces:
+                expected += actor.tokenizer(piece.format(said=turn.utterance.text, number=number))["input_ids"]
         assert episode.final_prompt_ids.tolist() == expected
 
 

@@ -42,6 +42,7 @@ def test_every_preset_is_a_valid_configuration(name: str, env: str) -> None:
         ("critic=3", r"critic holds settings of its own"),
         ("actor.advantage=best", r"actor\.advantage: Input should be 'value' or 'siblings', got 'best'"),
         ("actor.siblings=1", r"siblings must be at least 2"),
+        ("critic.demonstrations=2", r"critic\.demonstrations: Input should be less than or equal to 1"),
         ("iterations=0", r"iterations: Input should be greater than or equal to 1"),
         ("iterations", r"name=value"),
     ],
@@ -49,6 +50,16 @@ def test_every_preset_is_a_valid_configuration(name: str, env: str) -> None:
 def test_mistakes_name_the_field_and_what_is_allowed(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         overlay(RunConfig(), parse_assignment(assignment), "--set")
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"), [("critic_start", "epochs", 1), ("critic", "demonstrations", 0.5)]
+)
+def test_a_critic_cannot_learn_from_demonstrations_that_are_not_there(section: str, name: str, value: float) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"{section}\.{name}={value} learns from demonstrations.*supervised\.games is 0"
+    ):
+        overlay(RunConfig(), {"supervised": {"games": 0}, section: {name: value}}, "test")
 
 
 def test_numbers_may_be_written_as_people_write_them() -> None:

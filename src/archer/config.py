@@ -92,8 +92,8 @@ class RolloutConfig:
     """Games played at once."""
     utterance_tokens: Positive = 16
     """Longest utterance, stop token included."""
-    layout: Literal["plain", "transcript"] = "transcript"
-    """How an answer is put before the agent: `plain` as it is, `transcript` with the utterance it answers."""
+    layout: Literal["plain", "transcript", "minutes"] = "transcript"
+    """An answer as the agent gets it: `plain` as it is, `transcript` with what it answers, `minutes` both."""
     max_turns: Positive = 50
     """Turns after which a game is truncated if its environment has not ended it."""
     max_tokens: Annotated[int, Field(ge=16, strict=True)] = 512
@@ -122,8 +122,28 @@ class CriticConfig:
     """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo."""
     answer_weight: Weight = 1.0
     """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
+    demonstrations: Fraction = 0.0
+    """Share of every batch's turns that comes from the demonstrations."""
     polyak: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
     """Step of the target critic after every update: target += polyak · (critic - target)."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CriticStartConfig:
+    """The critic's start: fitting the returns of the demonstrations."""
+
+    epochs: Natural = 0
+    """Passes over the demonstrations; 0 begins with a critic that knows nothing."""
+    batch_games: Positive = 16
+    """Games per gradient step."""
+    lr: Rate = 5e-3
+    """Learning rate at its highest."""
+    matrix_lr: MatrixRate = 5e-3
+    """Muon's learning rate for hidden weight matrices at its highest; 0 leaves them to AdamW."""
+    weight_decay: Weight = 0.01
+    """AdamW's decoupled weight decay."""
+    clip: Norm = 1.0
+    """Largest gradient norm."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -180,6 +200,7 @@ class RunConfig:
     model: ModelConfig = Field(default_factory=ModelConfig)
     supervised: SupervisedConfig = Field(default_factory=SupervisedConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    critic_start: CriticStartConfig = Field(default_factory=CriticStartConfig)
     critic: CriticConfig = Field(default_factory=CriticConfig)
     actor: ActorConfig = Field(default_factory=ActorConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
@@ -197,3 +218,12 @@ class RunConfig:
     """CPU threads of torch; 0 leaves torch's choice. A resumed run is exact only with the same number."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        if not self.supervised.games:
+            for name, value in (
+                ("critic_start.epochs", self.critic_start.epochs),
+                ("critic.demonstrations", self.critic.demonstrations),
+            ):
+                if value:
+                    raise ValueError(f"{name}={value} learns from demonstrations, but supervised.games is 0")

@@ -59,6 +59,11 @@ class Optimizer:
         return float(norm)
 
 
+def warmup_decay(step: int, steps: int) -> float:
+    """Factor of the learning rate at ``step`` (from 0): linear warm-up in a twentieth of all steps, linear decay."""
+    return min(1.0, 20 * (step + 1) / steps, 1.05 * (1 - step / steps))
+
+
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """Weight matrices from hidden features to hidden features: no embeddings, no output layers."""
     outer: set[int] = set()

@@ -14,6 +14,8 @@ from rich.text import Text
 
 SHOWN = {
     "supervised/loss": "loss",
+    "critic_start/q_loss": "Q loss",
+    "critic_start/v_loss": "V loss",
     "rollout/return_mean": "return",
     "eval/return_mean": "eval",
     "critic/q_loss": "Q loss",

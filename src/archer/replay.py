@@ -45,10 +45,10 @@ class Replay:
         drawn: list[Episode] = []
         total = 0
         for index in generator.permutation(len(pool)):
-            drawn.append(pool[int(index)])
-            total += len(drawn[-1])
             if total >= turns:
                 break
+            drawn.append(pool[int(index)])
+            total += len(drawn[-1])
         return drawn
 
     def latest(self, count: int) -> list[Episode]:

@@ -54,6 +54,8 @@ class Run:
     agent: Agent
     replay: Replay
     sampler: SiblingSampler
+    demonstrations: Replay | None = None
+    """The demonstrator's games, where the critic goes on learning from them."""
     anchor: Actor | None = None
     """The supervised start, where the actor is held near it."""
     iteration: int = 0
@@ -225,12 +227,16 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     folder.forget_after(run.iteration)
     for number in range(1, run.iteration + 1):
         run.replay.add(read_shard(shard_path(folder.episodes, number)))
-    attach_anchor(run)
+    attach_start(run)
     return run
 
 
-def attach_anchor(run: Run) -> None:
-    """Load the supervised start where the actor is to be held near it."""
+def attach_start(run: Run) -> None:
+    """Load what the beginning left behind for later: demonstrations, and the actor to hold the trained one near."""
+    if run.config.critic.demonstrations:
+        episodes = read_shard(run.folder.demonstrations_file)
+        run.demonstrations = Replay(sum(len(episode) for episode in episodes))
+        run.demonstrations.add(episodes)
     if run.config.actor.kl:
         anchor = Actor.from_pretrained(run.folder.checkpoints / START / "actor")
         anchor.precision = run.agent.actor.precision

@@ -29,6 +29,7 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.yaml"
         self.metrics_file = path / "metrics.jsonl"
+        self.demonstrations_file = path / "demonstrations.parquet"
         self.episodes = path / "episodes"
         self.checkpoints = path / "checkpoints"
         self.summary_file = path / "summary.json"

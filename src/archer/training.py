@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archer.algorithms.reinforce import update_actor
 from archer.algorithms.supervised import clone
-from archer.algorithms.td import update_critic
+from archer.algorithms.td import start_critic, update_critic
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return, training_seed
@@ -16,11 +16,12 @@ from archer.files import write_json
 from archer.metrics import MetricLog, Tracker, episode_metrics
 from archer.progress import Progress
 from archer.report.curve import plot_curve
+from archer.rollout.demonstrations import count_steps
 from archer.rollout.play import play
 from archer.run import (
     Run,
     assemble,
-    attach_anchor,
+    attach_start,
     begin_actor,
     demonstrations_as_episodes,
     play_demonstrations,
@@ -34,7 +35,7 @@ from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
 # saved, and a resumed run draws what the uninterrupted one would have.
-CRITIC, ACTOR, SUPERVISED = 1, 2, 3
+CRITIC, ACTOR, SUPERVISED, CRITIC_START = 1, 2, 3, 4
 
 
 def learn(run: Run, log: MetricLog, progress: Progress) -> None:
@@ -48,8 +49,9 @@ def learn(run: Run, log: MetricLog, progress: Progress) -> None:
         run.replay.add(episodes)
         metrics = episode_metrics(episodes, "rollout")
         metrics |= update_critic(
-            run.agent, run.replay, config.critic, sampler=run.sampler, seed=[config.seed, number, CRITIC]
-        )
+            run.agent, run.replay, config.critic,
+            sampler=run.sampler, seed=[config.seed, number, CRITIC], demonstrations=run.demonstrations,
+        )  # fmt: skip
         if number > config.warmup:
             metrics |= update_actor(
                 run.agent, run.anchor, run.replay, config.actor,
@@ -97,13 +99,18 @@ def start(config: RunConfig, folder: RunFolder, target: str | Factory, progress:
     actor = begin_actor(config, games)
     demonstrations = demonstrations_as_episodes(config, games, actor, task_name(target))
     if demonstrations:
-        steps = config.supervised.epochs * -(-len(demonstrations) // config.supervised.batch_games)
-        progress.stage("supervised start", steps)
+        progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
-        write_shard(folder.path / "demonstrations.parquet", demonstrations, 0)
+        write_shard(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations)
+    if demonstrations and config.critic_start.epochs:
+        progress.stage("critic start", count_steps(demonstrations, config.critic_start))
+        start_critic(
+            run.agent, demonstrations, config.critic_start, config.critic,
+            seed=[config.seed, 0, CRITIC_START], report=progress.advance,
+        )  # fmt: skip
     save(run)
-    attach_anchor(run)
+    attach_start(run)
     return run
 
 

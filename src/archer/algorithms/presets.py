@@ -16,14 +16,15 @@ class Preset:
 
 
 def _archer(env: str) -> Mapping[str, Any]:
-    if env == "twenty-questions":  # fifteen times the objects to know: more examples, more learning per game
+    if env == "twenty-questions":  # many more objects to know: more examples, a critic that begins with them
         return {
             "env": {"name": env},
             "model": {"tiny": {"vocabulary": 4096}},
-            "supervised": {"games": 90_000, "batch_games": 16},
-            "rollout": {"utterance_tokens": 8},
-            "critic": {"updates": 80, "batch_turns": 128},
-            "actor": {"batch_turns": 384, "newest_turns": 3500, "kl": 0.4},
+            "supervised": {"games": 40_000, "batch_games": 16, "epochs": 2},
+            "rollout": {"utterance_tokens": 8, "layout": "minutes"},
+            "critic_start": {"epochs": 1},
+            "critic": {"batch_turns": 192, "lr": 3e-4, "matrix_lr": 5e-4, "demonstrations": 0.5},
+            "actor": {"updates": 6, "batch_turns": 384, "newest_turns": 3500, "kl": 0.15},
             "replay_turns": 15_000,
             "iterations": 100,
         }

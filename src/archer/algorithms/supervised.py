@@ -11,6 +11,8 @@ from archer.losses import cloning_loss
 from archer.models.actor import Actor
 from archer.models.agent import make_optimizer
 from archer.models.batch import collate
+from archer.optimize import warmup_decay
+from archer.rollout.demonstrations import batches
 from archer.types import Episode
 
 
@@ -28,23 +30,16 @@ def clone(
     """
     generator = np.random.default_rng(list(seed))
     optimizer = make_optimizer(actor, config)
-    starts = range(0, len(demonstrations), config.batch_games)
-    total, losses = config.epochs * len(starts), [0.0]
-    step = 0
-    for _ in range(config.epochs):
-        losses = []
-        order = generator.permutation(len(demonstrations))
-        for start in starts:
-            batch = collate([demonstrations[i] for i in order[start : start + config.batch_games]]).to(actor.device)
-            hidden = actor.hidden(batch)
-            loss, metrics = cloning_loss(actor.token_logprobs(hidden, batch, batch.utterance_tokens()))
-            if config.answer_weight:
-                answers = actor.token_logprobs(hidden, batch, batch.observation_tokens())
-                loss = loss + config.answer_weight * cloning_loss(answers)[0]
-            # Linear warm-up over the first twentieth, then linear decay.
-            optimizer.scale_lr(min(1.0, 20 * (step + 1) / total, 1.05 * (1 - step / total)))
-            optimizer.step([(loss, 1.0)])
-            losses.append(metrics["loss"])
-            report({"supervised/loss": metrics["loss"]})
-            step += 1
-    return float(np.mean(losses))
+    losses: list[float] = []
+    for episodes, step, steps in batches(demonstrations, config, generator):
+        batch = collate(episodes).to(actor.device)
+        hidden = actor.hidden(batch)
+        loss, metrics = cloning_loss(actor.token_logprobs(hidden, batch, batch.utterance_tokens()))
+        if config.answer_weight:
+            answers = actor.token_logprobs(hidden, batch, batch.observation_tokens())
+            loss = loss + config.answer_weight * cloning_loss(answers)[0]
+        optimizer.scale_lr(warmup_decay(step, steps))
+        optimizer.step([(loss, 1.0)])
+        losses.append(metrics["loss"])
+        report({"supervised/loss": metrics["loss"]})
+    return float(np.mean(losses[-(len(losses) // config.epochs) :]))

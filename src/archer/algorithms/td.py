@@ -14,28 +14,69 @@ batches of an iteration in one go, which changes nothing, since the actor does n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from archer.config import CriticConfig
+from archer.config import CriticConfig, CriticStartConfig
 from archer.losses import cloning_loss, critic_loss
-from archer.models.agent import Agent
-from archer.models.batch import Siblings, collate
-from archer.optimize import polyak_update
+from archer.models.agent import Agent, make_optimizer
+from archer.models.batch import EpisodeBatch, Siblings, collate
+from archer.models.critic import Values
+from archer.optimize import Optimizer, polyak_update, warmup_decay
 from archer.replay import Replay
 from archer.returns import lambda_returns
+from archer.rollout.demonstrations import batches
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
 
 
-def update_critic(
-    agent: Agent, replay: Replay, config: CriticConfig, *, sampler: SiblingSampler, seed: Sequence[int]
-) -> dict[str, float]:
-    """``config.updates`` gradient steps on batches from all of replay; metrics averaged over them."""
+def start_critic(
+    agent: Agent,
+    demonstrations: Sequence[Episode],
+    start: CriticStartConfig,
+    config: CriticConfig,
+    *,
+    seed: Sequence[int],
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    """Fit Q and V to the returns of demonstrations (Monte Carlo), so that the first games meet no blank critic.
+
+    Q and V are then the demonstrator's; the updates that follow make them the agent's. ``report`` hears the metrics of
+    every step.
+    """
+    optimizer = make_optimizer(agent.critic, start)
     generator = np.random.default_rng(list(seed))
-    batches = [replay.sample(config.batch_turns, generator) for _ in range(config.updates)]
+    for episodes, step, steps in batches(demonstrations, start, generator):
+        batch = collate(episodes).to(agent.actor.device)
+        with torch.no_grad():
+            returns = _returns(agent.target_critic(batch), episodes, config.discount, trace=1.0)
+        optimizer.scale_lr(warmup_decay(step, steps))
+        metrics = _learn(agent, optimizer, batch, returns, returns, config)
+        report({f"critic_start/{key}": value for key, value in metrics.items()})
+
+
+def update_critic(
+    agent: Agent,
+    replay: Replay,
+    config: CriticConfig,
+    *,
+    sampler: SiblingSampler,
+    seed: Sequence[int],
+    demonstrations: Replay | None = None,
+) -> dict[str, float]:
+    """``config.updates`` gradient steps on batches from all of replay; metrics averaged over them.
+
+    With ``demonstrations``, ``config.demonstrations`` of every batch's turns are theirs.
+    """
+    generator = np.random.default_rng(list(seed))
+    share = config.demonstrations if demonstrations else 0.0
+    batches = [replay.sample(round((1 - share) * config.batch_turns), generator) for _ in range(config.updates)]
+    if demonstrations and share:
+        for drawn in batches:
+            drawn += demonstrations.sample(round(share * config.batch_turns), generator)
     siblings = _resample(sampler, batches, seed)
     metrics = [_step(agent, batch, [siblings[id(episode)] for episode in batch], config) for batch in batches]
     return {f"critic/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
@@ -56,27 +97,39 @@ def _step(
     batch = collate(episodes, siblings).to(agent.actor.device)
     with torch.no_grad():
         target = agent.target_critic(batch)
-        rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v)
-        q_target = lambda_returns(
-            rewards,
-            target.v_next(batch.lengths),
-            [episode.terminated for episode in episodes],
-            batch.lengths,
-            discount=config.discount,
-            trace=config.trace,
-        )
+        q_target = _returns(target, episodes, config.discount, config.trace)
         v_target = target.q_siblings.mean(dim=1)
-    values = agent.critic(batch)
+    return _learn(agent, agent.critic_optimizer, batch, q_target, v_target, config)
+
+
+def _returns(target: Values, episodes: Sequence[Episode], discount: float, trace: float) -> Tensor:
+    """λ-returns of every turn of ``episodes`` with the target critic's V behind it, [N, H]."""
+    lengths = tuple(len(episode) for episode in episodes)
+    return lambda_returns(
+        torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v),
+        target.v_next(lengths),
+        [episode.terminated for episode in episodes],
+        lengths,
+        discount=discount,
+        trace=trace,
+    )
+
+
+def _learn(
+    agent: Agent, optimizer: Optimizer, batch: EpisodeBatch, q_target: Tensor, v_target: Tensor, config: CriticConfig
+) -> dict[str, float]:
+    """One gradient step towards the targets [N, H] and one of the target critic towards the critic."""
+    values = agent.critic(batch, answers=bool(config.answer_weight))
     q_loss, q_metrics = critic_loss(values.q, q_target)
     v_loss, v_metrics = critic_loss(values.v, v_target)
     # In the heads' own units, so that neither the clip nor the answers' weight depends on the size of rewards.
     loss = (q_loss + v_loss) / agent.critic.unit**2
     metrics: dict[str, float] = {}
-    if config.answer_weight and values.answers.numel():
+    if values.answers.numel():
         answer_loss, answer_metrics = cloning_loss(values.answers)
         loss = loss + config.answer_weight * answer_loss
         metrics["answer_loss"] = answer_metrics["loss"]
-    norm = agent.critic_optimizer.step([(loss, 1.0)])
+    norm = optimizer.step([(loss, 1.0)])
     polyak_update(agent.target_critic, agent.critic, config.polyak)
     return metrics | {
         "q_loss": q_metrics["loss"],

@@ -31,7 +31,7 @@ class Values:
     v_final: Tensor
     """V of the states after the last turn, [B, H]."""
     answers: Tensor
-    """Log-probability of every token that the environment answered, [T]; empty from a critic that predicts none."""
+    """Log-probability of every token that the environment answered, [T]; empty where not asked for or not predicted."""
 
     def v_next(self, lengths: tuple[int, ...]) -> Tensor:
         """V of the state after every turn, [N, H]; ``lengths`` are the turns of each episode."""
@@ -45,8 +45,8 @@ class Critic(nn.Module, ABC):
     v: Heads
 
     @abstractmethod
-    def forward(self, batch: EpisodeBatch) -> Values:
-        """Every value of the batch."""
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
+        """Every value of the batch; with ``answers`` its predictions of the environment's answers too."""
 
     @property
     def unit(self) -> float:
@@ -64,8 +64,8 @@ class Critic(nn.Module, ABC):
         copy.requires_grad_(False)
         return copy
 
-    def __call__(self, batch: EpisodeBatch) -> Values:
-        values: Values = super().__call__(batch)
+    def __call__(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
+        values: Values = super().__call__(batch, answers=answers)
         return values
 
 
@@ -91,14 +91,16 @@ class CausalCritic(Critic):
         """Start from a copy of the actor's decoder, which already reads the task's language."""
         return cls(deepcopy(actor.model.base_model), actor.precision)
 
-    def forward(self, batch: EpisodeBatch) -> Values:
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
         hidden = trunk_hidden(self.trunk, batch, self.precision)
         return Values(
             q=self.q(hidden[batch.row, batch.utterance_at]),
             v=self.v(hidden[batch.row, batch.state_at]),
             q_siblings=self.q(hidden[batch.row[:, None], batch.sibling_at]),
             v_final=self.v(hidden[batch.final_row, batch.final_at]),
-            answers=token_logprobs(self._output, hidden, batch, batch.observation_tokens()),
+            answers=token_logprobs(self._output, hidden, batch, batch.observation_tokens())
+            if answers
+            else hidden.new_zeros(0),
         )
 
     def _output(self, hidden: Tensor) -> Tensor:

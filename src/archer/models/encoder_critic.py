@@ -55,7 +55,7 @@ class EncoderCritic(Critic):
             torch.manual_seed(seed)
             return cls(RobertaModel(config), actor.tokenizer, actor.tokenizer)
 
-    def forward(self, batch: EpisodeBatch) -> Values:
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
         turns = [turn for episode in batch.episodes for turn in episode.turns]
         states = self._encode([self._text(turn.prompt_ids) for turn in turns])
         finals = self._encode([self._text(episode.final_prompt_ids) for episode in batch.episodes])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from archer.config import CriticStartConfig, SupervisedConfig
 from archer.envs.base import ScriptedGame
 from archer.rollout.prompts import PlainText, observation_text
 from archer.types import End, Episode, Turn, Utterance
@@ -17,7 +18,25 @@ def texts(games: Sequence[ScriptedGame], layout: type[PlainText] = PlainText) ->
         yield observation_text(game.observations[0]) + "\n"
         for utterance, answer in zip(game.utterances, game.answers, strict=True):
             yield utterance
-            yield layout.reply(utterance, answer)
+            yield from layout.reply(utterance, answer)
+
+
+def count_steps(episodes: Sequence[Episode], config: SupervisedConfig | CriticStartConfig) -> int:
+    """Gradient steps that ``batches`` makes of the episodes."""
+    return config.epochs * -(-len(episodes) // config.batch_games)
+
+
+def batches(
+    episodes: Sequence[Episode], config: SupervisedConfig | CriticStartConfig, generator: np.random.Generator
+) -> Iterator[tuple[list[Episode], int, int]]:
+    """``batch_games`` episodes at a time, shuffled anew in every epoch; with the number of each step and of all."""
+    steps = count_steps(episodes, config)
+    step = 0
+    for _ in range(config.epochs):
+        order = generator.permutation(len(episodes))
+        for start in range(0, len(episodes), config.batch_games):
+            yield [episodes[i] for i in order[start : start + config.batch_games]], step, steps
+            step += 1
 
 
 def to_episode(game: ScriptedGame, prompts: PlainText, *, seed: int, task: str) -> Episode:

@@ -24,12 +24,12 @@ class PlainText:
 
     def next(self, utterance: str, observation: Observation) -> Ids:
         """Ids of a later observation, to stand directly behind the ``utterance`` it answers."""
-        return self._ids(self.reply(utterance, observation))
+        return np.concatenate([self._ids(piece) for piece in self.reply(utterance, observation)])
 
     @staticmethod
-    def reply(utterance: str, observation: Observation) -> str:
-        """Text of an answered utterance's answer."""
-        return observation_text(observation) + "\n"
+    def reply(utterance: str, observation: Observation) -> tuple[str, ...]:
+        """Text of an answered utterance's answer, in pieces that are tokenised apart."""
+        return (observation_text(observation) + "\n",)
 
     def _ids(self, text: str) -> Ids:
         ids = self._seen.get(text)
@@ -53,11 +53,23 @@ class Transcript(PlainText):
     """
 
     @staticmethod
-    def reply(utterance: str, observation: Observation) -> str:
-        return f"{utterance} {observation_text(observation)}\n"
+    def reply(utterance: str, observation: Observation) -> tuple[str, ...]:
+        return (f"{utterance} {observation_text(observation)}\n",)
 
 
-LAYOUTS: dict[str, type[PlainText]] = {"plain": PlainText, "transcript": Transcript}
+class Minutes(PlainText):
+    """As plain text, and behind every answer a note of what was asked: ``No.`` and then ``Is it alive? No.``.
+
+    The note serves as in a transcript. The answer before it is one token that is the same for all questions, so what a
+    network knows about the answer to one of them helps it to value all.
+    """
+
+    @staticmethod
+    def reply(utterance: str, observation: Observation) -> tuple[str, ...]:
+        return (*PlainText.reply(utterance, observation), *Transcript.reply(utterance, observation))
+
+
+LAYOUTS: dict[str, type[PlainText]] = {"plain": PlainText, "transcript": Transcript, "minutes": Minutes}
 
 
 def observation_text(observation: Observation) -> str:

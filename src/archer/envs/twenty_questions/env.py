@@ -81,7 +81,7 @@ class TwentyQuestions:
         if len(self.objects) <= len(TEN):
             # Among few objects anyone narrows down in no time; the more so must a learner's examples leave room.
             return CasualQuestioner(self.objects, seed, drift=0.6, memory=0.6, again=0.2)
-        return CasualQuestioner(self.objects, seed, drift=0.45, hunch=0.15, memory=1.0, again=0.15, ideas=8, patience=4)
+        return CasualQuestioner(self.objects, seed, drift=0.3, hunch=0.4, memory=1.0, again=0.06, ideas=8, patience=4)
 
     def reference(self, seed: int) -> Player:
         """The information-gain questioner; ``seed`` is not used, it plays the same way every time."""

@@ -1,0 +1,119 @@
+"""The critic's start on demonstrations, and their share of its batches."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from archer.algorithms.td import start_critic, update_critic
+from archer.config import ActorConfig, CriticConfig, CriticStartConfig
+from archer.envs.base import play_scripted
+from archer.models.actor import Actor
+from archer.models.agent import Agent, make_optimizer
+from archer.models.batch import collate
+from archer.models.critic import CausalCritic
+from archer.replay import Replay
+from archer.rollout.demonstrations import batches, to_episode
+from archer.rollout.prompts import PlainText
+from archer.rollout.siblings import SiblingSampler
+from archer.types import Episode
+from tests.conftest import SAMPLING
+from tests.worlds import TwoSteps
+
+
+@pytest.fixture(scope="module")
+def demonstrations(actor: Actor) -> list[Episode]:
+    """A hundred games of two steps, a quarter of which are won by their first word."""
+    env, prompts = TwoSteps(), PlainText(actor.tokenizer)
+    games = [play_scripted(env, env.demonstrator(seed), seed) for seed in range(100)]
+    return [to_episode(game, prompts, seed=seed, task="two steps") for seed, game in enumerate(games)]
+
+
+@pytest.fixture
+def agent(actor: Actor) -> Agent:
+    torch.manual_seed(0)
+    critic = CausalCritic.from_actor(actor)
+    return Agent(
+        actor=actor,
+        critic=critic,
+        target_critic=critic.target(),
+        actor_optimizer=make_optimizer(actor, ActorConfig()),
+        critic_optimizer=make_optimizer(critic, CriticConfig()),
+    )
+
+
+def test_the_critic_begins_with_what_the_demonstrations_were_worth(agent: Agent, demonstrations: list[Episode]) -> None:
+    config = CriticConfig(discount=0.5, answer_weight=0.0)
+    heard: list[dict[str, float]] = []
+    start = CriticStartConfig(epochs=12, batch_games=10)
+    start_critic(agent, demonstrations, start, config, seed=[0], report=heard.append)
+    assert len(heard) == 12 * 10
+    batch = collate(demonstrations)
+    with torch.no_grad():
+        values, targets = agent.critic(batch), agent.target_critic(batch)
+    first = np.arange(0, 200, 2)
+    won = np.array([game.turns[0].utterance.text == "red" for game in demonstrations])
+    # The reward of 1 comes one turn later, so the first word is worth γ = 0.5, or nothing.
+    for found in (values, targets):
+        q = found.q[first].mean(dim=1).numpy()
+        assert q[won].mean() == pytest.approx(0.5, abs=0.1) and q[~won].mean() == pytest.approx(0.0, abs=0.1)
+    # Before it nothing is known but how often it is the right one.
+    assert values.v[first].mean().item() == pytest.approx(0.5 * won.mean(), abs=0.1)
+
+
+def test_truncated_demonstrations_are_worth_what_the_critic_expects_behind_them(
+    agent: Agent, demonstrations: list[Episode]
+) -> None:
+    """Games that only ever pay -1 and are cut off tend towards -1 / (1 - γ), not towards the sum of what was seen."""
+    cut = [
+        dataclasses.replace(
+            game,
+            turns=tuple(dataclasses.replace(turn, reward=-1.0) for turn in game.turns),
+            end=type(game.end).TURN_LIMIT,
+        )
+        for game in demonstrations
+    ]
+    agent.critic.set_units(-1.0, 1.0)
+    agent.target_critic.set_units(-1.0, 1.0)
+    config = CriticConfig(discount=0.8, answer_weight=0.0)
+    start_critic(agent, cut, CriticStartConfig(epochs=20, batch_games=5), config, seed=[0], report=lambda _: None)
+    with torch.no_grad():
+        assert agent.critic(collate(cut)).q.mean().item() < -3.0  # two turns alone: -1 and -1.8
+
+
+def test_every_epoch_shows_every_demonstration_once(demonstrations: list[Episode]) -> None:
+    config = CriticStartConfig(epochs=2, batch_games=30)
+    drawn = list(batches(demonstrations, config, np.random.default_rng(0)))
+    assert [(step, steps) for _, step, steps in drawn] == [(step, 8) for step in range(8)]
+    for epoch in (drawn[:4], drawn[4:]):
+        assert sorted(game.seed for games, *_ in epoch for game in games) == list(range(100))
+    assert [game.seed for game in drawn[0][0]] != [game.seed for game in drawn[4][0]]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 5), (1.0, 20)])
+def test_demonstrations_make_up_their_share_of_a_batch(
+    agent: Agent, demonstrations: list[Episode], monkeypatch: pytest.MonkeyPatch, share: float, expected: int
+) -> None:
+    seen: list[list[Episode]] = []
+
+    def look(agent: Agent, batch: list[Episode], *_: object) -> dict[str, float]:
+        seen.append(batch)
+        return {"loss": 0.0}
+
+    monkeypatch.setattr("archer.algorithms.td._step", look)
+    played, shown = Replay(10_000), Replay(10_000)
+    played.add(dataclasses.replace(game, policy_version=0) for game in demonstrations)
+    shown.add(demonstrations)
+    update_critic(
+        agent,
+        played,
+        CriticConfig(updates=3, batch_turns=40, demonstrations=share),
+        sampler=SiblingSampler(agent.actor, SAMPLING),
+        seed=[0],
+        demonstrations=shown,
+    )
+    assert [sum(game.policy_version == -1 for game in batch) for batch in seen] == [expected] * 3
+    assert [len(batch) for batch in seen] == [20] * 3  # games of two turns
