@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -53,6 +54,26 @@ def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match=r"pip install 'archer\[wandb\]'"):
         make_tracker("wandb", "run", {})
+
+
+def test_a_tracker_that_talks_leaves_standard_output_to_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[object] = []
+
+    def talk(*what: object, **named: object) -> None:
+        print("* dashboard")
+        heard.append(what or named)
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=talk, log=talk, finish=talk))
+    tracker = make_tracker("trackio", "runs/a", {"seed": 1})
+    tracker.log(3, {"eval/return_mean": -4.0})
+    tracker.close()
+    assert heard[:2] == [
+        {"project": "archer", "name": "runs/a", "config": {"seed": 1}},
+        ({"eval/return_mean": -4.0, "iteration": 3},),
+    ]
+    assert capsys.readouterr() == ("", "* dashboard\n" * 3)
 
 
 def test_one_value_has_no_interval() -> None:

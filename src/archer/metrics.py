@@ -6,7 +6,9 @@ import importlib
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,20 +53,23 @@ class Tracker(Protocol):
 
 
 class _ModuleTracker:
-    """wandb and trackio share one interface."""
+    """wandb and trackio share one interface. What they have to say goes to standard error: output is for results."""
 
     def __init__(self, name: str, run: str, config: Mapping[str, Any]) -> None:
         try:
             self._module = importlib.import_module(name)
         except ImportError as error:
             raise ValueError(f"tracker {name!r} is not installed: pip install 'archer[{name}]'") from error
-        self._module.init(project="archer", name=run, config=dict(config))
+        with redirect_stdout(sys.stderr):
+            self._module.init(project="archer", name=run, config=dict(config))
 
     def log(self, step: int, metrics: Scalars) -> None:
-        self._module.log({**metrics, "iteration": step})
+        with redirect_stdout(sys.stderr):
+            self._module.log({**metrics, "iteration": step})
 
     def close(self) -> None:
-        self._module.finish()
+        with redirect_stdout(sys.stderr):
+            self._module.finish()
 
 
 TRACKERS = ("wandb", "trackio")

@@ -227,16 +227,20 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     folder.forget_after(run.iteration)
     for number in range(1, run.iteration + 1):
         run.replay.add(read_shard(shard_path(folder.episodes, number)))
-    attach_start(run)
+    if config.critic.demonstrations:
+        keep_demonstrations(run, read_shard(folder.demonstrations_file))
+    attach_anchor(run)
     return run
 
 
-def attach_start(run: Run) -> None:
-    """Load what the beginning left behind for later: demonstrations, and the actor to hold the trained one near."""
-    if run.config.critic.demonstrations:
-        episodes = read_shard(run.folder.demonstrations_file)
-        run.demonstrations = Replay(sum(len(episode) for episode in episodes))
-        run.demonstrations.add(episodes)
+def keep_demonstrations(run: Run, episodes: Sequence[Episode]) -> None:
+    """Let the critic go on learning from demonstrations."""
+    run.demonstrations = Replay(sum(len(episode) for episode in episodes))
+    run.demonstrations.add(episodes)
+
+
+def attach_anchor(run: Run) -> None:
+    """Load the supervised start where the actor is to be held near it."""
     if run.config.actor.kl:
         anchor = Actor.from_pretrained(run.folder.checkpoints / START / "actor")
         anchor.precision = run.agent.actor.precision

@@ -21,9 +21,10 @@ from archer.rollout.play import play
 from archer.run import (
     Run,
     assemble,
-    attach_start,
+    attach_anchor,
     begin_actor,
     demonstrations_as_episodes,
+    keep_demonstrations,
     play_demonstrations,
     prepare,
     restore,
@@ -109,8 +110,10 @@ def start(config: RunConfig, folder: RunFolder, target: str | Factory, progress:
             run.agent, demonstrations, config.critic_start, config.critic,
             seed=[config.seed, 0, CRITIC_START], report=progress.advance,
         )  # fmt: skip
+    if config.critic.demonstrations:
+        keep_demonstrations(run, demonstrations)
     save(run)
-    attach_start(run)
+    attach_anchor(run)
     return run
 
 

@@ -9,7 +9,8 @@ minimum is taken by the actor only. V follows the current policy, and Q follows 
 Differences from the paper: with ``trace`` > 0 the Q target is the λ-return of the stored game instead of its one-step
 form; a batch is whole games, because one pass of the causal critic values all turns of a game; ã is drawn for all
 batches of an iteration in one go, which changes nothing, since the actor does not move in between; with
-``answer_weight`` > 0 the critic also learns to predict the environment's answers (auxiliary loss).
+``answer_weight`` > 0 the critic also learns to predict the environment's answers (auxiliary loss); where there are
+demonstrations, the critic can begin with their returns (``start_critic``) and keep a share of them in its batches.
 """
 
 from __future__ import annotations
