@@ -78,7 +78,7 @@ def _resolve(name: str) -> Factory:
         return ENVS[name].factory
     if ":" not in name:
         raise ValueError(
-            f"env.name: unknown {name!r}{closest(name, ENVS)} Known: {', '.join(ENVS)}; or package.module:Name"
+            f"env.name: unknown {name!r}{closest(name, ENVS) or '.'} Known: {', '.join(ENVS)}; or package.module:Name"
         )
     factory: Factory = load(name, "env.name")
     return factory
@@ -94,7 +94,7 @@ def _check_options(name: str, factory: Factory, options: Mapping[str, object]) -
     for option in options:
         if option not in parameters:
             raise ValueError(
-                f"env.options: {name!r} has no option {option!r}{closest(option, parameters)} "
+                f"env.options: {name!r} has no option {option!r}{closest(option, parameters) or '.'} "
                 f"It has: {', '.join(parameters) or 'none'}."
             )
     missing = [p.name for p in parameters.values() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
