@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from archer.losses import cloning_loss, critic_loss, kl_penalty, reinforce_loss
-from archer.optimize import Optimizer, hidden_matrices, polyak_update
+from archer.optimize import Optimizer, hidden_matrices, polyak_update, warmup_decay
 from archer.returns import lambda_returns
 
 
@@ -85,10 +85,12 @@ def test_lambda_mixes_step_and_return() -> None:
 
 
 def test_episodes_laid_end_to_end_do_not_leak() -> None:
-    both = lambda_returns(
-        torch.cat([REWARDS, REWARDS]), torch.cat([NEXT, NEXT]), [True, False], [3, 3], discount=0.5, trace=1.0
-    )
-    assert both[:, 0].tolist() == [3.0, 4.0, 4.0, 8.0, 14.0, 24.0]
+    laid = lambda_returns(
+        torch.cat([REWARDS, REWARDS[2:], REWARDS]), torch.cat([NEXT, NEXT[2:], NEXT]),
+        [True, False, False], [3, 1, 3], discount=0.5, trace=1.0,
+    )  # fmt: skip
+    # of one turn, truncated: 4 + ½·40 = 24
+    assert laid[:, 0].tolist() == [3.0, 4.0, 4.0, 24.0, 8.0, 14.0, 24.0]
 
 
 def test_accumulated_gradient_is_the_mean_of_the_whole_batch() -> None:
@@ -137,6 +139,12 @@ def test_muon_leaves_embeddings_and_output_layers_to_adamw() -> None:
     names = {id(p): name for name, p in model.named_parameters()}
     found = {names[id(p)].split(".")[-2] for p in hidden_matrices(model)}
     assert found == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def test_warm_up_takes_a_twentieth_and_decay_ends_near_zero() -> None:
+    # 100 steps: 20 · 1/100, 20 · 5/100, then 1.05 · (1 - 50/100) and 1.05 · (1 - 99/100)
+    assert [warmup_decay(step, 100) for step in (0, 4, 50, 99)] == pytest.approx([0.2, 1.0, 0.525, 0.0105])
+    assert warmup_decay(0, 1) == 1.0
 
 
 def test_a_schedule_scales_every_rate() -> None:
