@@ -73,23 +73,21 @@ def update_critic(
     With ``demonstrations``, ``config.demonstrations`` of every batch's turns are theirs.
     """
     generator = np.random.default_rng(list(seed))
-    share = config.demonstrations if demonstrations else 0.0
-    batches = [replay.sample(round((1 - share) * config.batch_turns), generator) for _ in range(config.updates)]
-    if demonstrations and share:
-        for drawn in batches:
-            drawn += demonstrations.sample(round(share * config.batch_turns), generator)
-    siblings = _resample(sampler, batches, seed)
-    metrics = [_step(agent, batch, [siblings[id(episode)] for episode in batch], config) for batch in batches]
+    shown = round(config.demonstrations * config.batch_turns) if demonstrations else 0
+    drawn = [replay.sample(config.batch_turns - shown, generator) for _ in range(config.updates)]
+    if demonstrations:
+        for batch in drawn:
+            batch += demonstrations.sample(shown, generator)
+    siblings = _resample(sampler, drawn, seed)
+    metrics = [_step(agent, batch, [siblings[id(episode)] for episode in batch], config) for batch in drawn]
     return {f"critic/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
 
 
-def _resample(
-    sampler: SiblingSampler, batches: Sequence[Sequence[Episode]], seed: Sequence[int]
-) -> dict[int, Siblings]:
+def _resample(sampler: SiblingSampler, drawn: Sequence[Sequence[Episode]], seed: Sequence[int]) -> dict[int, Siblings]:
     """One ã ~ π at every state of every drawn episode, by the episode's identity."""
-    drawn = {id(episode): episode for batch in batches for episode in batch}
-    siblings = sampler.sample(list(drawn.values()), 1, seed)
-    return dict(zip(drawn, siblings, strict=True))
+    states = {id(episode): episode for batch in drawn for episode in batch}
+    siblings = sampler.sample(list(states.values()), 1, seed)
+    return dict(zip(states, siblings, strict=True))
 
 
 def _step(
