@@ -61,23 +61,39 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class SupervisedConfig:
-    """The supervised start."""
+class OptimizerConfig:
+    """How a network follows its gradient."""
 
-    games: Natural = 12_000
-    """Demonstrations to clone; 0 starts from the actor as it is."""
-    epochs: Positive = 1
-    """Passes over the demonstrations."""
-    batch_games: Positive = 8
-    """Games per gradient step."""
-    lr: Rate = 0.01
-    """Learning rate at its highest."""
-    matrix_lr: MatrixRate = 0.01
-    """Muon's learning rate for hidden weight matrices at its highest; 0 leaves them to AdamW."""
+    lr: Rate = 1e-3
+    """AdamW's learning rate, at its highest."""
+    matrix_lr: MatrixRate = 0.0
+    """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
     weight_decay: Weight = 0.01
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay."""
     clip: Norm = 1.0
     """Largest gradient norm."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DemonstrationsConfig(OptimizerConfig):
+    """Learning from the demonstrations, pass by pass; the learning rates warm up and decay."""
+
+    epochs: Natural = 0
+    """Passes over the demonstrations; 0 leaves them out."""
+    batch_games: Positive = 16
+    """Games per gradient step."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SupervisedConfig(DemonstrationsConfig):
+    """The supervised start."""
+
+    lr: Rate = 0.01
+    matrix_lr: MatrixRate = 0.01
+    epochs: Positive = 1
+    batch_games: Positive = 8
+    games: Natural = 12_000
+    """Demonstrations to clone; 0 starts from the actor as it is."""
     answer_weight: Weight = 1.0
     """Weight of predicting the environment's answers too; 0 clones utterances only."""
 
@@ -101,21 +117,14 @@ class RolloutConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class CriticConfig:
+class CriticConfig(OptimizerConfig):
     """The high level: what an utterance is worth."""
 
+    matrix_lr: MatrixRate = 2e-3
     updates: Positive = 40
     """Gradient steps per iteration."""
     batch_turns: Positive = 96
     """Turns per gradient step, in whole games."""
-    lr: Rate = 1e-3
-    """AdamW learning rate."""
-    matrix_lr: MatrixRate = 2e-3
-    """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
-    weight_decay: Weight = 0.01
-    """AdamW's decoupled weight decay."""
-    clip: Norm = 1.0
-    """Largest gradient norm of the critic."""
     discount: Fraction = 0.9
     """γ between utterances. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.9
@@ -129,27 +138,19 @@ class CriticConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class CriticStartConfig:
-    """The critic's start: fitting the returns of the demonstrations."""
+class CriticStartConfig(DemonstrationsConfig):
+    """The critic's start: fitting the returns of the demonstrations. Without it the critic begins knowing nothing."""
 
-    epochs: Natural = 0
-    """Passes over the demonstrations; 0 begins with a critic that knows nothing."""
-    batch_games: Positive = 16
-    """Games per gradient step."""
     lr: Rate = 5e-3
-    """Learning rate at its highest."""
     matrix_lr: MatrixRate = 5e-3
-    """Muon's learning rate for hidden weight matrices at its highest; 0 leaves them to AdamW."""
-    weight_decay: Weight = 0.01
-    """AdamW's decoupled weight decay."""
-    clip: Norm = 1.0
-    """Largest gradient norm."""
 
 
 @dataclass(frozen=True, config=_STRICT)
-class ActorConfig:
+class ActorConfig(OptimizerConfig):
     """The low level: which tokens to say."""
 
+    lr: Rate = 5e-4
+    weight_decay: Weight = 0.0
     updates: Positive = 4
     """Gradient steps per iteration, each on freshly sampled utterances."""
     batch_turns: Positive = 192
@@ -162,14 +163,6 @@ class ActorConfig:
     """Utterances sampled per state."""
     advantage: Literal["value", "siblings"] = "siblings"
     """Baseline of an utterance's Q: the critic's V (the paper) or the other siblings' mean."""
-    lr: Rate = 5e-4
-    """AdamW learning rate."""
-    matrix_lr: MatrixRate = 0.0
-    """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
-    weight_decay: Weight = 0.0
-    """AdamW's decoupled weight decay."""
-    clip: Norm = 1.0
-    """Largest gradient norm of the actor."""
     kl: Weight = 0.1
     """Weight of the KL divergence to the supervised start, in units of return per nat and utterance."""
 

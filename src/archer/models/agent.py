@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from archer.config import ActorConfig, CriticConfig, CriticStartConfig, SupervisedConfig
+from archer.config import OptimizerConfig
 from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.optimize import Optimizer
 
 
-def make_optimizer(
-    module: nn.Module, config: ActorConfig | CriticConfig | CriticStartConfig | SupervisedConfig
-) -> Optimizer:
+def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     """The optimizer that a network's settings describe."""
     return Optimizer(
         module, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay
