@@ -32,7 +32,7 @@ from archer.returns import lambda_returns
 from archer.rollout.demonstrations import texts, to_episode
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits
-from archer.rollout.prompts import LAYOUTS, PlainText
+from archer.rollout.prompts import LAYOUTS, PlainText, line_breaks
 from archer.rollout.siblings import SiblingSampler
 from archer.runfolder import RunFolder
 from archer.storage import read_shard, shard_path
@@ -126,6 +126,13 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
         raise ValueError(
             f"rollout.max_tokens={config.rollout.max_tokens} is more than the model can read ({actor.context} tokens)"
         )
+    if LAYOUTS[config.rollout.layout].one_line:
+        if any("\n" in utterance for game in games for utterance in game.utterances):
+            raise ValueError(
+                f"rollout.layout={config.rollout.layout!r} is for utterances of one line, but the demonstrator's have "
+                "line breaks; choose another layout"
+            )
+        actor.suppress(line_breaks(actor.tokenizer))
     actor.precision = PRECISIONS[config.model.precision]
     return actor.to(config.device)
 

@@ -34,10 +34,9 @@ def clone(
     for episodes, step, steps in batches(demonstrations, config, generator):
         batch = collate(episodes).to(actor.device)
         hidden = actor.hidden(batch)
-        loss, metrics = cloning_loss(actor.token_logprobs(hidden, batch, batch.utterance_tokens()))
+        loss, metrics = cloning_loss(actor.utterance_logprobs(hidden, batch, batch.utterance_tokens()))
         if config.answer_weight:
-            answers = actor.token_logprobs(hidden, batch, batch.observation_tokens())
-            loss = loss + config.answer_weight * cloning_loss(answers)[0]
+            loss = loss + config.answer_weight * cloning_loss(actor.answer_logprobs(hidden, batch))[0]
         optimizer.scale_lr(warmup_decay(step, steps))
         optimizer.step([(loss, 1.0)])
         losses.append(metrics["loss"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ disable_progress_bar()  # a bar per checkpoint would bury the run's own
 
 
 class Actor(nn.Module):
-    """Token policy π(token | state, tokens so far), temperature 1, full softmax."""
+    """Token policy π(token | state, tokens so far), temperature 1, full softmax over all tokens but suppressed ones."""
 
     def __init__(self, model: Any, tokenizer: Any, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -62,20 +62,39 @@ class Actor(nn.Module):
         """Text of an utterance, special tokens left out."""
         return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)).strip()
 
+    def suppress(self, tokens: Sequence[int]) -> None:
+        """Take tokens out of the policy: it never says them and all others share their probability.
+
+        Kept as ``suppress_tokens`` in the model's generation config: a saved actor keeps to it, in ``generate`` too.
+        """
+        self.model.generation_config.suppress_tokens = list(tokens)
+
+    def policy(self, logits: Tensor) -> Tensor:
+        """Logits [..., vocabulary] without the suppressed tokens."""
+        suppressed = self.model.generation_config.suppress_tokens
+        if not suppressed:
+            return logits
+        return logits.index_fill(-1, torch.tensor(suppressed, device=logits.device), -torch.inf)
+
     def hidden(self, batch: EpisodeBatch) -> Tensor:
         """Last hidden states of every token of the batch, shape [rows, width, d]."""
         return trunk_hidden(self.model.base_model, batch, self.precision)
 
     def logprobs(self, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
-        """Log-probability of each indexed token, float32 [T].
+        """Log-probability of each indexed token of utterances under the policy, float32 [T].
 
         Logits are taken only where an utterance token is predicted: the output layer is most of a small model.
         """
-        return self.token_logprobs(self.hidden(batch), batch, tokens)
+        return self.utterance_logprobs(self.hidden(batch), batch, tokens)
 
-    def token_logprobs(self, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
+    def utterance_logprobs(self, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
         """The same from hidden states [rows, width, d] that are at hand."""
-        return token_logprobs(self.model.get_output_embeddings(), hidden, batch, tokens)
+        output = self.model.get_output_embeddings()
+        return token_logprobs(lambda features: self.policy(output(features)), hidden, batch, tokens)
+
+    def answer_logprobs(self, hidden: Tensor, batch: EpisodeBatch) -> Tensor:
+        """Log-probability of every token that the environment answered, float32 [T]."""
+        return token_logprobs(self.model.get_output_embeddings(), hidden, batch, batch.observation_tokens())
 
 
 def token_logprobs(

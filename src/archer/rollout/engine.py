@@ -160,8 +160,8 @@ class Engine:
     def _sample(
         self, logits: Tensor, rows: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """One token per row and its log-probability at temperature 1 under the full softmax."""
-        logprobs = logits.float().log_softmax(dim=-1)
+        """One token per row and its log-probability under the policy."""
+        logprobs = self.actor.policy(logits.float()).log_softmax(dim=-1)
         if self.sampling.greedy:
             token = logprobs.argmax(dim=-1)
         else:

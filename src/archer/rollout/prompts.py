@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from archer.types import Ids, Observation
 
 class PlainText:
     """One observation per line; the agent answers after the line break and ends with the stop token."""
+
+    one_line: ClassVar[bool] = False
+    """Whether utterances must not hold line breaks."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -61,12 +64,20 @@ class Minutes(PlainText):
     """As plain text, and behind every answer a note of what was asked: ``No.`` and then ``Is it alive? No.``.
 
     The note serves as in a transcript. The answer before it is one token that is the same for all questions, so what a
-    network knows about the answer to one of them helps it to value all.
+    network knows about the answer to one of them helps it to value all. An agent goes by the notes, and to write some of
+    its own would please a critic that goes by them too: so an utterance has no line breaks.
     """
+
+    one_line = True
 
     @staticmethod
     def reply(utterance: str, observation: Observation) -> tuple[str, ...]:
         return (*PlainText.reply(utterance, observation), *Transcript.reply(utterance, observation))
+
+
+def line_breaks(tokenizer: Any) -> list[int]:
+    """Ids of all tokens that hold a line break."""
+    return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if "\n" in text]
 
 
 LAYOUTS: dict[str, type[PlainText]] = {"plain": PlainText, "transcript": Transcript, "minutes": Minutes}
