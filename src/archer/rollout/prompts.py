@@ -64,8 +64,8 @@ class Minutes(PlainText):
     """As plain text, and behind every answer a note of what was asked: ``No.`` and then ``Is it alive? No.``.
 
     The note serves as in a transcript. The answer before it is one token that is the same for all questions, so what a
-    network knows about the answer to one of them helps it to value all. An agent goes by the notes, and to write some of
-    its own would please a critic that goes by them too: so an utterance has no line breaks.
+    network knows about the answer to one of them helps it to value all. An agent goes by the notes, and to write some
+    of its own would please a critic that goes by them too: so an utterance has no line breaks.
     """
 
     one_line = True
