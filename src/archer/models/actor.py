@@ -20,6 +20,9 @@ disable_progress_bar()  # a bar per checkpoint would bury the run's own
 class Actor(nn.Module):
     """Token policy π(token | state, tokens so far), temperature 1, full softmax over all tokens but suppressed ones."""
 
+    suppressed: Tensor
+    """Ids that the policy never says, int64."""
+
     def __init__(self, model: Any, tokenizer: Any, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.precision = precision
@@ -27,6 +30,9 @@ class Actor(nn.Module):
             raise ValueError("the actor's tokenizer has no end-of-sequence token; utterances would never stop")
         self.model = model.eval()  # dropout would make the policy that is trained differ from the one that plays
         self.tokenizer = tokenizer
+        # Beside the weights, as every sampled token asks for them; what is saved is the generation config.
+        said_never = model.generation_config.suppress_tokens or []
+        self.register_buffer("suppressed", torch.tensor(said_never, dtype=torch.long), persistent=False)
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Actor:
@@ -68,13 +74,11 @@ class Actor(nn.Module):
         Kept as ``suppress_tokens`` in the model's generation config: a saved actor keeps to it, in ``generate`` too.
         """
         self.model.generation_config.suppress_tokens = list(tokens)
+        self.suppressed = torch.tensor(tokens, dtype=torch.long, device=self.device)
 
     def policy(self, logits: Tensor) -> Tensor:
         """Logits [..., vocabulary] without the suppressed tokens."""
-        suppressed = self.model.generation_config.suppress_tokens
-        if not suppressed:
-            return logits
-        return logits.index_fill(-1, torch.tensor(suppressed, device=logits.device), -torch.inf)
+        return logits.index_fill(-1, self.suppressed, -torch.inf) if len(self.suppressed) else logits
 
     def hidden(self, batch: EpisodeBatch) -> Tensor:
         """Last hidden states of every token of the batch, shape [rows, width, d]."""
