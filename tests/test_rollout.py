@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from archer.envs.base import play_scripted
 from archer.models.actor import Actor
+from archer.rollout.demonstrations import to_episode
 from archer.rollout.engine import Engine, Sampling
 from archer.rollout.play import EnvironmentFailure, Limits, play
 from archer.rollout.prompts import Minutes, PlainText, Transcript
@@ -136,6 +138,25 @@ def test_layouts_put_answers_with_or_without_what_they_answer(
             for piece in pieces:
                 expected += actor.tokenizer(piece.format(said=turn.utterance.text, number=number))["input_ids"]
         assert episode.final_prompt_ids.tolist() == expected
+
+
+def test_minutes_say_what_was_said_before(actor: Actor) -> None:
+    assert Minutes.reply("Is it alive?", "No.", ["Is it a cat?"]) == ("No.\n", "Is it alive? No.\n")
+    assert Minutes.reply("Is it alive?", "No.", ["Is it alive?"]) == ("Again: No.\n", "Is it alive? No.\n")
+    # An agent with two words, "" and "a", repeats itself within three turns, and so does a script.
+    ids = actor.tokenizer("a")["input_ids"]
+    actor.suppress([i for i in range(len(actor.tokenizer)) if i not in (*ids, actor.tokenizer.eos_token_id)])
+    short = Sampling(max_tokens=2)
+    played = play(actor, Echo, [2], task="echo", sampling=short, limits=LIMITS, layout=Minutes)[0]
+    env = Echo()
+    words = iter([turn.utterance.text for turn in played.turns])
+    script = to_episode(play_scripted(env, lambda _: next(words), 2), Minutes(actor.tokenizer), seed=2, task="echo")
+    for episode in (played, script):
+        text = actor.tokenizer.decode(episode.final_prompt_ids)
+        said = [turn.utterance.text for turn in episode.turns]
+        marks = [f"Again: You said {i + 1} words." in text for i in range(len(said))]
+        assert marks == [word in said[:i] for i, word in enumerate(said)]
+        assert any(marks)
 
 
 def test_siblings_are_what_would_be_said_at_the_state(actor: Actor, episodes: list[Episode]) -> None:

@@ -109,7 +109,8 @@ class RolloutConfig:
     utterance_tokens: Positive = 16
     """Longest utterance, stop token included."""
     layout: Literal["plain", "transcript", "minutes"] = "transcript"
-    """An answer as the agent gets it: `plain` as it is, `transcript` with what it answers, `minutes` both."""
+    """An answer as the agent gets it: `plain` as it is, `transcript` with what it answers, `minutes` the one, then the
+    other, and marked where it was asked before."""
     max_turns: Positive = 50
     """Turns after which a game is truncated if its environment has not ended it."""
     max_tokens: Annotated[int, Field(ge=16, strict=True)] = 512

@@ -19,14 +19,14 @@ def _archer(env: str) -> Mapping[str, Any]:
     if env == "twenty-questions":  # many more objects to know: more examples, a critic that begins with them
         return {
             "env": {"name": env},
-            "model": {"tiny": {"vocabulary": 4096}},
+            "model": {"tiny": {"vocabulary": 4096, "layers": 2}},
             "supervised": {"games": 40_000, "batch_games": 16, "epochs": 2},
             "rollout": {"utterance_tokens": 8, "layout": "minutes"},
             "critic_start": {"epochs": 1},
-            "critic": {"batch_turns": 192, "lr": 3e-4, "matrix_lr": 5e-4, "demonstrations": 0.5},
-            "actor": {"updates": 6, "batch_turns": 384, "newest_turns": 3500, "kl": 0.15},
+            "critic": {"batch_turns": 192, "lr": 3e-4, "matrix_lr": 5e-4, "discount": 0.95, "demonstrations": 0.5},
+            "actor": {"updates": 8, "batch_turns": 384, "newest_turns": 3500, "lr": 2e-4, "kl": 0.15},
             "replay_turns": 15_000,
-            "iterations": 100,
+            "iterations": 60,
         }
     return {"env": {"name": env}}
 

@@ -16,9 +16,9 @@ def texts(games: Sequence[ScriptedGame], layout: type[PlainText] = PlainText) ->
     """Every piece of text of the games as the agent will meet it, to train a tokenizer on."""
     for game in games:
         yield observation_text(game.observations[0]) + "\n"
-        for utterance, answer in zip(game.utterances, game.answers, strict=True):
+        for turn, (utterance, answer) in enumerate(zip(game.utterances, game.answers, strict=True)):
             yield utterance
-            yield from layout.reply(utterance, answer)
+            yield from layout.reply(utterance, answer, game.utterances[:turn])
 
 
 def count_steps(episodes: Sequence[Episode], config: DemonstrationsConfig) -> int:
@@ -43,10 +43,10 @@ def to_episode(game: ScriptedGame, prompts: PlainText, *, seed: int, task: str) 
     """A scripted game as an episode. Its log-probabilities are NaN: no policy sampled these tokens."""
     ids = prompts.first(game.observations[0])
     spans: list[tuple[int, Utterance]] = []
-    for text, answer in zip(game.utterances, game.answers, strict=True):
+    for turn, (text, answer) in enumerate(zip(game.utterances, game.answers, strict=True)):
         said = prompts.utterance(text)
         spans.append((len(ids), Utterance(said, np.full(len(said), np.nan, np.float32), text)))
-        ids = np.concatenate([ids, said, prompts.next(text, answer)])
+        ids = np.concatenate([ids, said, prompts.next(text, answer, game.utterances[:turn])])
     turns = [
         Turn(ids[:start], utterance, observation, reward, info)
         for (start, utterance), observation, reward, info in zip(

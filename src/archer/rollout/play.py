@@ -141,7 +141,7 @@ def _take_turn(
         )
     )
     game.observation = observation
-    ids = prompts.next(utterance.text, observation)
+    ids = prompts.next(utterance.text, observation, [turn.utterance.text for turn in game.turns[:-1]])
     if terminated:
         end = End.TERMINATED
     elif truncated or len(game.turns) >= limits.max_turns:

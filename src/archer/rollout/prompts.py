@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,12 +26,15 @@ class PlainText:
         ids = self._ids(observation_text(observation) + "\n")
         return ids if start is None else np.concatenate([np.array([start], np.int32), ids])
 
-    def next(self, utterance: str, observation: Observation) -> Ids:
-        """Ids of a later observation, to stand directly behind the ``utterance`` it answers."""
-        return np.concatenate([self._ids(piece) for piece in self.reply(utterance, observation)])
+    def next(self, utterance: str, observation: Observation, before: Collection[str]) -> Ids:
+        """Ids of a later observation, to stand directly behind the ``utterance`` it answers.
+
+        before: what the agent had said earlier in the game.
+        """
+        return np.concatenate([self._ids(piece) for piece in self.reply(utterance, observation, before)])
 
     @staticmethod
-    def reply(utterance: str, observation: Observation) -> tuple[str, ...]:
+    def reply(utterance: str, observation: Observation, before: Collection[str]) -> tuple[str, ...]:
         """Text of an answered utterance's answer, in pieces that are tokenised apart."""
         return (observation_text(observation) + "\n",)
 
@@ -56,7 +60,7 @@ class Transcript(PlainText):
     """
 
     @staticmethod
-    def reply(utterance: str, observation: Observation) -> tuple[str, ...]:
+    def reply(utterance: str, observation: Observation, before: Collection[str]) -> tuple[str, ...]:
         return (f"{utterance} {observation_text(observation)}\n",)
 
 
@@ -64,15 +68,18 @@ class Minutes(PlainText):
     """As plain text, and behind every answer a note of what was asked: ``No.`` and then ``Is it alive? No.``.
 
     The note serves as in a transcript. The answer before it is one token that is the same for all questions, so what a
-    network knows about the answer to one of them helps it to value all. An agent goes by the notes, and to write some
-    of its own would please a critic that goes by them too: so an utterance has no line breaks.
+    network knows about the answer to one of them helps it to value all. What the agent had said before, word for word,
+    is answered ``Again: No.``: to foresee that is to know a repetition, which the bare answer hardly teaches. An agent
+    goes by the notes, and to write some of its own would please a critic that goes by them too: so an utterance has no
+    line breaks.
     """
 
     one_line = True
 
     @staticmethod
-    def reply(utterance: str, observation: Observation) -> tuple[str, ...]:
-        return (*PlainText.reply(utterance, observation), *Transcript.reply(utterance, observation))
+    def reply(utterance: str, observation: Observation, before: Collection[str]) -> tuple[str, ...]:
+        answer = f"{observation_text(observation)}\n"
+        return (f"Again: {answer}" if utterance in before else answer, f"{utterance} {answer}")
 
 
 def line_breaks(tokenizer: Any) -> list[int]:
