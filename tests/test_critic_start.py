@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from archer.algorithms.td import start_critic, update_critic
+from archer.algorithms.critic import start_critic, update_critic
 from archer.config import ActorConfig, CriticConfig, CriticStartConfig
 from archer.envs.base import play_scripted
 from archer.models.actor import Actor
@@ -105,7 +105,7 @@ def test_demonstrations_make_up_their_share_of_a_batch(
         seen.append(batch)
         return {"loss": 0.0}
 
-    monkeypatch.setattr("archer.algorithms.td._step", look)
+    monkeypatch.setattr("archer.algorithms.critic._step", look)
     played, shown = Replay(10_000), Replay(10_000)
     played.add(dataclasses.replace(game, policy_version=0) for game in demonstrations)
     shown.add(demonstrations)

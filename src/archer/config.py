@@ -121,6 +121,8 @@ class RolloutConfig:
 class CriticConfig(OptimizerConfig):
     """The high level: what an utterance is worth."""
 
+    method: Literal["td", "sarsa", "iql", "mc"] = "td"
+    """`td`: ArCHer's, V follows the policy. `sarsa`: V of what was played. `iql`: an expectile of it. `mc`: returns."""
     matrix_lr: MatrixRate = 2e-3
     updates: Positive = 40
     """Gradient steps per iteration."""
@@ -129,7 +131,9 @@ class CriticConfig(OptimizerConfig):
     discount: Fraction = 0.9
     """γ between utterances. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.9
-    """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo."""
+    """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo; `mc` always has 1."""
+    expectile: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.9
+    """`iql` only: expectile of Q over played utterances that V learns; 0.5 is their mean."""
     answer_weight: Weight = 1.0
     """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
     demonstrations: Fraction = 0.0
@@ -150,10 +154,14 @@ class CriticStartConfig(DemonstrationsConfig):
 class ActorConfig(OptimizerConfig):
     """The low level: which tokens to say."""
 
+    method: Literal["reinforce", "ppo", "awr", "filtered"] = "reinforce"
+    """`reinforce` (ArCHer's) and `ppo` learn from freshly sampled utterances, `awr` and `filtered` from played ones."""
     lr: Rate = 5e-4
     weight_decay: Weight = 0.0
     updates: Positive = 4
-    """Gradient steps per iteration, each on freshly sampled utterances."""
+    """Batches per iteration."""
+    epochs: Positive = 1
+    """Gradient steps on each batch and its utterances; `ppo` only."""
     batch_turns: Positive = 192
     """Replayed states per gradient step, in whole games."""
     newest_turns: Positive = 2000
@@ -163,13 +171,27 @@ class ActorConfig(OptimizerConfig):
     siblings: Positive = 4
     """Utterances sampled per state."""
     advantage: Literal["value", "siblings"] = "siblings"
-    """Baseline of an utterance's Q: the critic's V (the paper) or the other siblings' mean."""
+    """Baseline of an utterance's Q: the critic's V (the paper) or the other siblings' mean. What was played has no
+    siblings: `awr` and `filtered` take the critic's V."""
+    clip_ratio: Rate = 0.2
+    """`ppo` only: ε, how far the probability of a token may move before it no longer pays."""
+    beta: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    """`awr` only: weight exp(β · advantage), per unit of return."""
+    weight_cap: Annotated[float, Field(gt=1, strict=True)] = 20.0
+    """`awr` only: largest weight."""
+    threshold: Annotated[float, Field(strict=True)] = 0.0
+    """`filtered` only: advantage above which an utterance is cloned, in units of return."""
     kl: Weight = 0.1
     """Weight of the KL divergence to the supervised start, in units of return per nat and utterance."""
 
     def __post_init__(self) -> None:
-        if self.advantage == "siblings" and self.siblings < 2:
+        if self.method in ("reinforce", "ppo") and self.advantage == "siblings" and self.siblings < 2:
             raise ValueError("advantage='siblings' compares siblings, so siblings must be at least 2")
+        if self.epochs > 1 and self.method != "ppo":
+            raise ValueError(
+                f"epochs={self.epochs} takes several steps on the same utterances, which only method='ppo' allows for; "
+                "raise updates instead"
+            )
 
 
 @dataclass(frozen=True, config=_STRICT)

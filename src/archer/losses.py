@@ -13,16 +13,19 @@ from torch import Tensor
 Metrics = Mapping[str, float]
 
 
-def critic_loss(values: Tensor, targets: Tensor) -> tuple[Tensor, Metrics]:
+def critic_loss(values: Tensor, targets: Tensor, expectile: float = 0.5) -> tuple[Tensor, Metrics]:
     """Squared error of every head against its own target, averaged over turns and summed over heads.
 
-        L = Σ_h 1/N Σ_n (values[n, h] - targets[n, h])²
+        L = Σ_h 1/N Σ_n 2 |τ - 1[target < value]| (values[n, h] - targets[n, h])²
 
-    Serves Q (targets r + γ V̄) and V (targets Q̄ of a sampled utterance) alike: ArCHer section 3.3.
+    With the expectile τ = 0.5 the weight is 1 and values become the mean of their targets: Q (targets r + γ V̄) and V
+    (targets Q̄ of a sampled utterance) of ArCHer, section 3.3. With τ nearer to 1 they come nearer to the greatest
+    target that occurs (Kostrikov et al. 2021, eq. 5, times 2).
     Shapes: [N, H] both. Gradients flow into ``values`` only.
     """
     error = values - targets.detach()
-    return error.pow(2).mean(dim=0).sum(), {
+    weight = 2 * torch.where(error.detach() > 0, 1 - expectile, expectile)
+    return (weight * error.pow(2)).mean(dim=0).sum(), {
         "loss": float(error.detach().pow(2).mean()),
         "mean": float(values.detach().mean()),
     }
@@ -36,16 +39,53 @@ def reinforce_loss(logprobs: Tensor, utterance: Tensor, advantage: Tensor) -> tu
     The sum over tokens makes Σ log π the log-probability of the whole utterance; the mean is over utterances.
     Shapes: logprobs [T], utterance [T] (index into N of each token), advantage [N]. Gradients flow into ``logprobs``.
     """
-    if logprobs.shape != utterance.shape or advantage.ndim != 1:
-        raise ValueError(f"shapes do not fit: logprobs {logprobs.shape}, utterance {utterance.shape}")
-    spoken = torch.zeros_like(advantage).index_add_(0, utterance, logprobs)
+    spoken = _of_utterances(logprobs, utterance, advantage)
     loss = -(advantage.detach() * spoken).mean()
+    return loss, {"loss": float(loss.detach()), "logprob": float(spoken.detach().mean())}
+
+
+def clip_loss(
+    logprobs: Tensor, sampled: Tensor, utterance: Tensor, advantage: Tensor, clip: float
+) -> tuple[Tensor, Metrics]:
+    """PPO's clipped objective, every token with its utterance's advantage (Schulman et al. 2017, eq. 7).
+
+        L = -1/N Σ_n Σ_{t in n} min(ρ_t A[n], clip(ρ_t, 1 - ε, 1 + ε) A[n]),  ρ_t = exp(log π_t - sampled_t)
+
+    Shapes: logprobs, sampled (log-probabilities of the policy that said it) and utterance [T], advantage [N].
+    Gradients flow into ``logprobs``.
+    """
+    ratio = (logprobs - sampled.detach()).exp()
+    worth = advantage.detach()[utterance]
+    gain = torch.minimum(ratio * worth, ratio.clamp(1 - clip, 1 + clip) * worth)
+    loss = -_of_utterances(gain, utterance, advantage).mean()
+    return loss, {
+        "loss": float(loss.detach()),
+        "logprob": float(_of_utterances(logprobs.detach(), utterance, advantage).mean()),
+        "clipped": float(((ratio.detach() - 1).abs() > clip).float().mean()),
+    }
+
+
+def weighted_cloning_loss(logprobs: Tensor, utterance: Tensor, weights: Tensor) -> tuple[Tensor, Metrics]:
+    """Negative log-likelihood of whole utterances, each with a weight; no gradient flows through the weights.
+
+        L = -1/N Σ_n w[n] Σ_{t in n} log π(token_t)
+
+    Shapes: logprobs [T], utterance [T] (index into N of each token), weights [N]. Gradients flow into ``logprobs``.
+    """
+    spoken = _of_utterances(logprobs, utterance, weights)
+    loss = -(weights.detach() * spoken).mean()
     return loss, {
         "loss": float(loss.detach()),
         "logprob": float(spoken.detach().mean()),
-        "advantage_mean": float(advantage.mean()),
-        "advantage_std": float(advantage.std()) if len(advantage) > 1 else 0.0,
+        "weight_mean": float(weights.mean()),
     }
+
+
+def _of_utterances(tokens: Tensor, utterance: Tensor, like: Tensor) -> Tensor:
+    """What the tokens [T] of each utterance add up to, in the shape of ``like`` [N]."""
+    if tokens.shape != utterance.shape or like.ndim != 1:
+        raise ValueError(f"shapes do not fit: {tokens.shape} of tokens, utterance {utterance.shape}, {like.shape}")
+    return torch.zeros_like(like).index_add_(0, utterance, tokens)
 
 
 def cloning_loss(logprobs: Tensor) -> tuple[Tensor, Metrics]:

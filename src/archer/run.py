@@ -230,7 +230,7 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     load_optimizers(checkpoint / "actor_optimizer.safetensors", run.agent.actor_optimizer.parts)
     load_optimizers(checkpoint / "critic_optimizer.safetensors", run.agent.critic_optimizer.parts)
     run.iteration = int(checkpoint.name)
-    run.agent.policy_version = max(0, run.iteration - config.warmup) * config.actor.updates
+    run.agent.policy_version = max(0, run.iteration - config.warmup) * config.actor.updates * config.actor.epochs
     folder.forget_after(run.iteration)
     for number in range(1, run.iteration + 1):
         run.replay.add(read_shard(shard_path(folder.episodes, number)))

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from archer.algorithms.reinforce import update_actor
+from archer.algorithms.actor import update_actor
+from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.supervised import clone
-from archer.algorithms.td import start_critic, update_critic
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return, training_seed

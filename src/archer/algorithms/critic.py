@@ -1,16 +1,10 @@
-"""High level: off-policy temporal differences with resampled utterances (ArCHer, arXiv 2402.19446, section 3.3).
+"""Updates of the critic: batches from replay, targets from the high level that was chosen, one pass per batch.
 
-    Q_i(s, a) <- r + γ V̄_i(s')          (s, a, r, s') from replay, played by any past policy
-    V_i(s)    <- Q̄_i(s, ã), ã ~ π(s)    sampled afresh from the current policy
-
-Bars are the target critic, moved by a Polyak step after every update. Each of the two heads bootstraps on itself; the
-minimum is taken by the actor only. V follows the current policy, and Q follows V: that is what makes old games usable.
-
-Differences from the paper: with ``trace`` > 0 the Q target is the λ-return of the stored game instead of its one-step
-form; a batch is whole games, because one pass of the causal critic values all turns of a game; ã is drawn for all
-batches of an iteration in one go, which changes nothing, since the actor does not move in between; with
-``answer_weight`` > 0 the critic also learns to predict the environment's answers (auxiliary loss); where there are
-demonstrations, the critic can begin with their returns (``start_critic``) and keep a share of them in its batches.
+A batch is whole games, because one pass of the causal critic values all turns of a game. Where the high level wants
+ã ~ π, it is drawn for all batches of an iteration in one go, which changes nothing, since the actor does not move in
+between. Not in the paper: with ``answer_weight`` > 0 the critic also learns to predict the environment's answers
+(auxiliary loss); where there are demonstrations, it can begin with their returns (``start_critic``) and keep a share of
+them in its batches.
 """
 
 from __future__ import annotations
@@ -19,16 +13,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from archer.algorithms.high import HIGH_LEVELS, mc
+from archer.algorithms.high.targets import Targets
 from archer.config import CriticConfig, CriticStartConfig
 from archer.losses import cloning_loss, critic_loss
 from archer.models.agent import Agent, make_optimizer
 from archer.models.batch import EpisodeBatch, Siblings, collate
-from archer.models.critic import Values
 from archer.optimize import Optimizer, polyak_update, warmup_decay
 from archer.replay import Replay
-from archer.returns import lambda_returns
 from archer.rollout.demonstrations import batches
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -53,9 +46,9 @@ def start_critic(
     for episodes, step, steps in batches(demonstrations, start, generator):
         batch = collate(episodes).to(agent.actor.device)
         with torch.no_grad():
-            returns = _returns(agent.target_critic(batch), episodes, config.discount, trace=1.0)
+            targets = mc.targets(agent.target_critic(batch), episodes, config)
         optimizer.scale_lr(warmup_decay(step, steps))
-        metrics = _learn(agent, optimizer, batch, returns, returns, config)
+        metrics = _learn(agent, optimizer, batch, targets, config)
         report({f"critic_start/{key}": value for key, value in metrics.items()})
 
 
@@ -78,8 +71,11 @@ def update_critic(
     if demonstrations:
         for batch in drawn:
             batch += demonstrations.sample(shown, generator)
-    siblings = _resample(sampler, drawn, seed)
-    metrics = [_step(agent, batch, [siblings[id(episode)] for episode in batch], config) for batch in drawn]
+    if HIGH_LEVELS[config.method].resamples:
+        said = _resample(sampler, drawn, seed)
+        metrics = [_step(agent, batch, config, [said[id(episode)] for episode in batch]) for batch in drawn]
+    else:
+        metrics = [_step(agent, batch, config) for batch in drawn]
     return {f"critic/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
 
 
@@ -91,36 +87,21 @@ def _resample(sampler: SiblingSampler, drawn: Sequence[Sequence[Episode]], seed:
 
 
 def _step(
-    agent: Agent, episodes: Sequence[Episode], siblings: Sequence[Siblings], config: CriticConfig
+    agent: Agent, episodes: Sequence[Episode], config: CriticConfig, siblings: Sequence[Siblings] | None = None
 ) -> dict[str, float]:
     batch = collate(episodes, siblings).to(agent.actor.device)
     with torch.no_grad():
-        target = agent.target_critic(batch)
-        q_target = _returns(target, episodes, config.discount, config.trace)
-        v_target = target.q_siblings.mean(dim=1)
-    return _learn(agent, agent.critic_optimizer, batch, q_target, v_target, config)
-
-
-def _returns(target: Values, episodes: Sequence[Episode], discount: float, trace: float) -> Tensor:
-    """λ-returns of every turn of ``episodes`` with the target critic's V behind it, [N, H]."""
-    lengths = tuple(len(episode) for episode in episodes)
-    return lambda_returns(
-        torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v),
-        target.v_next(lengths),
-        [episode.terminated for episode in episodes],
-        lengths,
-        discount=discount,
-        trace=trace,
-    )
+        targets = HIGH_LEVELS[config.method].targets(agent.target_critic(batch), episodes, config)
+    return _learn(agent, agent.critic_optimizer, batch, targets, config)
 
 
 def _learn(
-    agent: Agent, optimizer: Optimizer, batch: EpisodeBatch, q_target: Tensor, v_target: Tensor, config: CriticConfig
+    agent: Agent, optimizer: Optimizer, batch: EpisodeBatch, targets: Targets, config: CriticConfig
 ) -> dict[str, float]:
-    """One gradient step towards the targets [N, H] and one of the target critic towards the critic."""
+    """One gradient step towards the targets and one of the target critic towards the critic."""
     values = agent.critic(batch, answers=bool(config.answer_weight))
-    q_loss, q_metrics = critic_loss(values.q, q_target)
-    v_loss, v_metrics = critic_loss(values.v, v_target)
+    q_loss, q_metrics = critic_loss(values.q, targets.q)
+    v_loss, v_metrics = critic_loss(values.v, targets.v, targets.expectile)
     # In the heads' own units, so that neither the clip nor the answers' weight depends on the size of rewards.
     loss = (q_loss + v_loss) / agent.critic.unit**2
     metrics: dict[str, float] = {}

@@ -1,0 +1,30 @@
+"""High levels: what Q and V of an utterance are fitted to. A new one is a file here and a line in the dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from archer.algorithms.high import iql, mc, sarsa, td
+from archer.algorithms.high.targets import Targets
+from archer.config import CriticConfig
+from archer.models.critic import Values
+from archer.types import Episode
+
+
+@dataclass(frozen=True)
+class HighLevel:
+    """A way to learn what an utterance is worth."""
+
+    targets: Callable[[Values, Sequence[Episode], CriticConfig], Targets]
+    """Targets of a batch from the target critic's values of it."""
+    resamples: bool = False
+    """Whether V is learned from utterances of the policy as it is, and not from those that were played."""
+
+
+HIGH_LEVELS: dict[str, HighLevel] = {
+    "td": HighLevel(td.targets, resamples=True),
+    "sarsa": HighLevel(sarsa.targets),
+    "iql": HighLevel(iql.targets),
+    "mc": HighLevel(mc.targets),
+}

@@ -1,0 +1,21 @@
+"""Advantage-weighted regression: clone what was played, the better the more (Peng et al. 2019; offline ArCHer).
+
+    L = - 1/N Σ_n min( exp(β A_n), cap ) Σ_l log π(a^l | s, a^{<l})
+
+It never leaves what the data shows, so the critic is never asked about what it has not seen. The cap, which the
+original lacks, keeps a single utterance from being all of a batch.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from archer.algorithms.low.spoken import Spoken
+from archer.config import ActorConfig
+from archer.losses import Metrics, weighted_cloning_loss
+
+
+def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
+    """Cloning with weights exp(β A), capped."""
+    weights = (config.beta * spoken.advantage).exp().clamp(max=config.weight_cap)
+    return weighted_cloning_loss(spoken.logprobs, spoken.utterance, weights)

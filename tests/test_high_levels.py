@@ -1,0 +1,120 @@
+"""High levels: the targets that each sets, and how they reduce to one another."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+
+from archer.algorithms.critic import update_critic
+from archer.algorithms.high import HIGH_LEVELS, iql, mc, sarsa, td
+from archer.config import ActorConfig, CriticConfig
+from archer.losses import critic_loss
+from archer.models.actor import Actor
+from archer.models.agent import Agent, make_optimizer
+from archer.models.critic import CausalCritic, Values
+from archer.replay import Replay
+from archer.rollout.siblings import SiblingSampler
+from archer.types import End, Episode, Turn, Utterance
+from tests.conftest import SAMPLING
+
+
+def _game(rewards: list[float], end: End) -> Episode:
+    said = Utterance(np.array([1], np.int32), np.zeros(1, np.float32), "")
+    turns = tuple(Turn(np.arange(1 + t, dtype=np.int32), said, "", reward, {}) for t, reward in enumerate(rewards))
+    return Episode(turns, end, np.arange(5, dtype=np.int32), seed=0, task="x", policy_version=0)
+
+
+# One game of two turns that ended with the task, and one of a single turn that was cut off. One head is told apart
+# from the other by being ten times as large.
+GAMES = [_game([1.0, 2.0], End.TERMINATED), _game([4.0], End.TURN_LIMIT)]
+HEADS = torch.tensor([1.0, 10.0])
+TARGET = Values(
+    q=torch.tensor([[3.0], [5.0], [7.0]]) * HEADS,
+    v=torch.tensor([[0.5], [6.0], [8.0]]) * HEADS,
+    q_siblings=torch.tensor([[[11.0]], [[13.0]], [[17.0]]]) * HEADS,
+    v_final=torch.tensor([[100.0], [20.0]]) * HEADS,
+    answers=torch.zeros(0),
+)
+
+
+def _config(**settings: Any) -> CriticConfig:
+    return CriticConfig(**{"discount": 0.5, "trace": 0.0, **settings})
+
+
+def test_the_names_in_the_settings_are_those_of_the_dictionary() -> None:
+    assert set(get_args(get_type_hints(CriticConfig)["method"])) == set(HIGH_LEVELS)
+
+
+def test_td_bootstraps_on_v_and_takes_v_from_resampled_utterances() -> None:
+    found = td.targets(TARGET, GAMES, _config())
+    # 1 + ½·6;  2, the task ended;  4 + ½·20, we stopped it
+    assert found.q[:, 0].tolist() == [4.0, 2.0, 14.0]
+    assert found.v[:, 0].tolist() == [11.0, 13.0, 17.0]
+    # each head on itself: 1 + ½·60, 2, 4 + ½·200
+    assert found.q[:, 1].tolist() == [31.0, 2.0, 104.0]
+
+
+@pytest.mark.parametrize("method", [sarsa, iql])
+def test_sarsa_and_iql_take_v_from_what_was_played(method: Any) -> None:
+    found = method.targets(TARGET, GAMES, _config(expectile=0.8))
+    assert found.q[:, 0].tolist() == [4.0, 2.0, 14.0]
+    assert torch.equal(found.v, TARGET.q)
+    assert found.expectile == (0.8 if method is iql else 0.5)
+
+
+def test_monte_carlo_sums_the_rewards_for_both() -> None:
+    found = mc.targets(TARGET, GAMES, _config())
+    assert found.q[:, 0].tolist() == [2.0, 2.0, 14.0]  # 1 + ½·2;  2;  4 + ½·20
+    assert torch.equal(found.q, found.v)
+
+
+def test_trace_1_of_td_is_monte_carlo_and_0_is_one_step() -> None:
+    assert torch.equal(td.targets(TARGET, GAMES, _config(trace=1.0)).q, mc.targets(TARGET, GAMES, _config()).q)
+    half = td.targets(TARGET, GAMES, _config(trace=0.5)).q[0, 0].item()
+    assert half == pytest.approx((4.0 + 2.0) / 2)  # between one step, 4, and the return, 2
+
+
+def test_an_expectile_weighs_the_two_sides_of_the_error() -> None:
+    values = torch.tensor([[1.0], [3.0]], requires_grad=True)
+    targets = torch.tensor([[2.0], [1.0]])
+    loss, _ = critic_loss(values, targets, expectile=0.9)
+    # too low: 2 · 0.9 · 1² = 1.8; too high: 2 · 0.1 · 2² = 0.8; mean 1.3
+    assert loss.item() == pytest.approx(1.3)
+    loss.backward()  # type: ignore[no-untyped-call]
+    # 2 · 0.9 · 2 (1 - 2) / 2 and 2 · 0.1 · 2 (3 - 1) / 2
+    assert values.grad is not None and values.grad[:, 0].tolist() == pytest.approx([-1.8, 0.4])
+
+
+def test_expectile_one_half_is_the_mean() -> None:
+    values, targets = torch.randn(20, 2), torch.randn(20, 2)
+    assert critic_loss(values, targets, 0.5)[0].item() == pytest.approx(critic_loss(values, targets)[0].item())
+    assert critic_loss(values, targets)[0].item() == pytest.approx((values - targets).pow(2).mean(0).sum().item())
+
+
+@pytest.mark.parametrize("name", HIGH_LEVELS)
+def test_only_who_wants_fresh_utterances_has_them_sampled(
+    name: str, actor: Actor, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    critic = CausalCritic.from_actor(actor)
+    agent = Agent(
+        actor, critic, critic.target(), make_optimizer(actor, ActorConfig()), make_optimizer(critic, CriticConfig())
+    )
+    asked: list[int] = []
+    original = SiblingSampler.sample
+
+    def sample(self: SiblingSampler, *arguments: Any) -> Any:
+        asked.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SiblingSampler, "sample", sample)
+    replay = Replay(1000)
+    replay.add(episodes)
+    before = [p.clone() for p in critic.parameters()]
+    config = _config(method=name, updates=2, batch_turns=8)
+    metrics = update_critic(agent, replay, config, sampler=SiblingSampler(actor, SAMPLING), seed=[0])
+    assert bool(asked) == HIGH_LEVELS[name].resamples == (name == "td")
+    assert metrics["critic/grad_norm"] > 0
+    assert any(not torch.equal(a, b) for a, b in zip(before, critic.parameters(), strict=True))

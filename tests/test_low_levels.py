@@ -1,0 +1,175 @@
+"""Low levels: their losses against hand arithmetic, and how they reduce to one another."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import torch
+
+from archer.algorithms.actor import update_actor
+from archer.algorithms.low import LOW_LEVELS, awr, filtered, ppo, reinforce
+from archer.algorithms.low.spoken import Spoken, played_advantage, siblings_advantage, value_advantage
+from archer.config import ActorConfig, CriticConfig
+from archer.losses import clip_loss, weighted_cloning_loss
+from archer.models.actor import Actor
+from archer.models.agent import Agent, make_optimizer
+from archer.models.critic import CausalCritic, Values
+from archer.replay import Replay
+from archer.rollout.siblings import SiblingSampler
+from archer.types import Episode
+from tests.conftest import SAMPLING
+
+
+def _spoken(logprobs: torch.Tensor, advantage: list[float], sampled: list[float] | None = None) -> Spoken:
+    """Two utterances, of two tokens and of one."""
+    return Spoken(
+        logprobs=logprobs,
+        sampled=logprobs.detach().clone() if sampled is None else torch.tensor(sampled),
+        utterance=torch.tensor([0, 0, 1]),
+        advantage=torch.tensor(advantage),
+    )
+
+
+def _gradient(method: Any, spoken: Spoken, config: ActorConfig) -> list[float]:
+    spoken.logprobs.grad = None
+    method.loss(spoken, config)[0].backward()
+    assert spoken.logprobs.grad is not None
+    return spoken.logprobs.grad.tolist()
+
+
+LOGPROBS = [-1.0, -2.0, -4.0]
+
+
+@pytest.fixture
+def logprobs() -> torch.Tensor:
+    return torch.tensor(LOGPROBS, requires_grad=True)
+
+
+def test_the_names_in_the_settings_are_those_of_the_dictionary() -> None:
+    assert set(get_args(get_type_hints(ActorConfig)["method"])) == set(LOW_LEVELS)
+
+
+def test_clipping_takes_the_lesser_gain(logprobs: torch.Tensor) -> None:
+    # ratios 1.5, 1 and 0.5; A = 2 for the first two tokens, -1 for the third
+    sampled = torch.tensor(LOGPROBS) - torch.tensor([1.5, 1.0, 0.5]).log()
+    loss, metrics = clip_loss(logprobs, sampled, torch.tensor([0, 0, 1]), torch.tensor([2.0, -1.0]), clip=0.2)
+    # min(3, 2.4) + min(2, 2) = 4.4;  min(-0.5, -0.8) = -0.8;  -(4.4 - 0.8) / 2
+    assert loss.item() == pytest.approx(-1.8)
+    assert metrics["clipped"] == pytest.approx(2 / 3)
+    loss.backward()  # type: ignore[no-untyped-call]
+    # A clipped token has no gradient, the other one -ρ A / N.
+    assert logprobs.grad is not None and logprobs.grad.tolist() == pytest.approx([0.0, -1.0, 0.0])
+
+
+def test_weighted_cloning_is_likelihood_times_weight(logprobs: torch.Tensor) -> None:
+    loss, _ = weighted_cloning_loss(logprobs, torch.tensor([0, 0, 1]), torch.tensor([2.0, 0.5]))
+    # -½ (2 · (-3) + ½ · (-4)) = 4
+    assert loss.item() == pytest.approx(4.0)
+
+
+def test_awr_weighs_by_the_exponential_up_to_a_cap(logprobs: torch.Tensor) -> None:
+    config = ActorConfig(method="awr", beta=0.5, weight_cap=2.0)
+    # exp(½·1) = 1.65 and exp(½·3) = 4.48, capped at 2; the gradient of a token is -w / N
+    found = _gradient(awr, _spoken(logprobs, [1.0, 3.0]), config)
+    assert found == pytest.approx([-math.exp(0.5) / 2, -math.exp(0.5) / 2, -1.0])
+
+
+def test_filtered_cloning_takes_what_is_above_the_threshold(logprobs: torch.Tensor) -> None:
+    config = ActorConfig(method="filtered", threshold=1.0)
+    assert _gradient(filtered, _spoken(logprobs, [1.0, 1.5]), config) == pytest.approx([0.0, 0.0, -0.5])
+
+
+def test_ppo_at_its_first_step_is_reinforce(logprobs: torch.Tensor) -> None:
+    spoken = _spoken(logprobs, [2.0, -1.0])
+    config = ActorConfig(method="ppo", epochs=1)
+    assert _gradient(ppo, spoken, config) == pytest.approx(_gradient(reinforce, spoken, config))
+
+
+def test_one_sibling_and_v_give_the_papers_advantage() -> None:
+    values = Values(
+        q=torch.tensor([[5.0, 4.0]]),
+        v=torch.tensor([[2.0, 3.0]]),
+        q_siblings=torch.tensor([[[7.0, 6.0]]]),
+        v_final=torch.zeros(1, 2),
+        answers=torch.zeros(0),
+    )
+    assert value_advantage(values).tolist() == [[4.0]]  # min(7, 6) - min(2, 3)
+    assert played_advantage(values).tolist() == [2.0]  # min(5, 4) - min(2, 3)
+
+
+def test_siblings_are_compared_with_each_other() -> None:
+    q = torch.tensor([[[1.0, 9.0], [4.0, 9.0], [9.0, 7.0]]])
+    values = Values(q[:, 0], q[:, 0], q, q[:, 0], torch.zeros(0))
+    # min Q: 1, 4, 7; minus the mean of the two others: 1 - 5.5, 4 - 4, 7 - 2.5
+    assert siblings_advantage(values).tolist() == [[-4.5, 0.0, 4.5]]
+
+
+@pytest.fixture
+def agent(actor: Actor) -> Agent:
+    actor = deepcopy(actor)
+    torch.manual_seed(0)
+    critic = CausalCritic.from_actor(actor)
+    return Agent(
+        actor, critic, critic.target(), make_optimizer(actor, ActorConfig()), make_optimizer(critic, CriticConfig())
+    )
+
+
+def _moved(agent: Agent, episodes: list[Episode], reference: Actor | None, **settings: Any) -> dict[str, torch.Tensor]:
+    """Where an update moves the actor's weights, and nothing else."""
+    agent = deepcopy(agent)
+    agent.actor_optimizer = make_optimizer(agent.actor, ActorConfig())
+    before = {name: p.detach().clone() for name, p in agent.actor.named_parameters()}
+    critic = [p.detach().clone() for p in agent.critic.parameters()]
+    replay = Replay(1000)
+    replay.add(episodes)
+    config = ActorConfig(**{"updates": 1, "batch_turns": 12, "kl": 0.1, **settings})
+    metrics = update_actor(agent, reference, replay, config, sampler=SiblingSampler(agent.actor, SAMPLING), seed=[3])
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert ("actor/kl" in metrics) == (reference is not None)
+    assert agent.policy_version == config.updates * config.epochs
+    assert all(torch.equal(a, b) for a, b in zip(critic, agent.critic.parameters(), strict=True))
+    return {name: p.detach() - before[name] for name, p in agent.actor.named_parameters()}
+
+
+@pytest.mark.parametrize("method", LOW_LEVELS)
+@pytest.mark.parametrize("anchored", [False, True])
+def test_every_low_level_moves_the_actor_and_nothing_else(
+    agent: Agent, episodes: list[Episode], method: str, anchored: bool
+) -> None:
+    reference = deepcopy(agent.actor).requires_grad_(False) if anchored else None
+    moved = _moved(agent, episodes, reference, method=method)
+    assert any(change.abs().max() > 0 for change in moved.values())
+
+
+def test_an_update_of_ppo_with_one_epoch_is_one_of_reinforce(agent: Agent, episodes: list[Episode]) -> None:
+    once = _moved(agent, episodes, None, method="ppo", epochs=1, clip_ratio=0.999)
+    plain = _moved(agent, episodes, None, method="reinforce")
+    for name, change in plain.items():
+        # Adam's first step is the gradient's sign but where it is nearly nothing.
+        assert (change - once[name]).abs().mean() < 1e-3 * change.abs().mean()
+
+
+def test_more_epochs_take_more_steps_on_the_same_utterances(
+    agent: Agent, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled: list[int] = []
+    original = SiblingSampler.sample
+
+    def sample(self: SiblingSampler, *arguments: Any) -> Any:
+        sampled.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SiblingSampler, "sample", sample)
+    once = _moved(agent, episodes, None, method="ppo")
+    thrice = _moved(agent, episodes, None, method="ppo", epochs=3)
+    assert len(sampled) == 2
+    name = "model.model.embed_tokens.weight"
+    assert thrice[name].abs().max() > 1.5 * once[name].abs().max()
+
+
+def test_several_steps_on_the_same_utterances_are_for_ppo_alone() -> None:
+    with pytest.raises(ValueError, match=r"epochs=2 takes several steps .* only method='ppo'"):
+        ActorConfig(epochs=2)
