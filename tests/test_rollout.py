@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -144,6 +145,7 @@ def test_minutes_say_what_was_said_before(actor: Actor) -> None:
     assert Minutes.reply("Is it alive?", "No.", ["Is it a cat?"]) == ("No.\n", "Is it alive? No.\n")
     assert Minutes.reply("Is it alive?", "No.", ["Is it alive?"]) == ("Again: No.\n", "Is it alive? No.\n")
     # An agent with two words, "" and "a", repeats itself within three turns, and so does a script.
+    actor = deepcopy(actor)
     ids = actor.tokenizer("a")["input_ids"]
     actor.suppress([i for i in range(len(actor.tokenizer)) if i not in (*ids, actor.tokenizer.eos_token_id)])
     short = Sampling(max_tokens=2)

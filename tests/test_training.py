@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import archer
+from archer.api import load_critic
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
 from archer.run import play_demonstrations
@@ -142,6 +145,23 @@ def test_evaluation_of_a_loaded_run(uninterrupted: Path) -> None:
     assert result == archer.evaluate(archer.load(uninterrupted), episodes=20)
 
 
+def test_the_critic_of_a_loaded_run_chooses_beside_its_policy(uninterrupted: Path) -> None:
+    run = archer.load(uninterrupted)
+    plain = archer.evaluate(run, episodes=20)
+    both = archer.evaluate(run, episodes=20, best_of=4)
+    assert {key: both[key] for key in plain} == plain  # never mixed with the policy's own results
+    assert both["best_of"] == 4 and 0 <= both["best_of_return_mean"] == both["best_of_win_rate"] <= 1
+    with pytest.raises(ValueError, match="leave one of them out"):
+        archer.evaluate(run, episodes=2, greedy=True, best_of=2)
+
+
+def test_a_loaded_critic_is_the_one_that_was_trained(uninterrupted: Path) -> None:
+    run = archer.load(uninterrupted)
+    saved = load_file(run.checkpoint / "critic.safetensors")
+    loaded = load_critic(run).state_dict()
+    assert saved and all(torch.equal(value, loaded[name]) for name, value in saved.items())
+
+
 def test_an_environment_class_of_ones_own(tmp_path: Path) -> None:
     config = _config(iterations=1, env={"name": "unused"})
     assert archer.train(config, tmp_path / "run", env=TwoSteps).task == "TwoSteps"
@@ -188,6 +208,8 @@ def test_the_command_explains_mistakes(tmp_path: Path) -> None:
         (["train", "--preset", "archr"], "unknown 'archr'"),
         (["evaluate", str(tmp_path)], "is not a run"),
         (["evaluate", "x", "--episodes", "0"], "--episodes must be at least 1"),
+        (["evaluate", "x", "--best-of", "-1"], "--best-of must not be negative"),
+        (["play", "twenty-questions-10", "--best-of", "4"], "--best-of is for --side env"),
     ):
         done = subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, env=_env())
         assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
@@ -199,7 +221,7 @@ def test_a_person_can_take_either_side(uninterrupted: Path) -> None:
     )
     assert "return" in person.stdout, person.stderr
     oracle = subprocess.run(
-        _command("play", str(uninterrupted), "--side", "env"),
+        _command("play", str(uninterrupted), "--side", "env", "--best-of", "3"),
         cwd=ROOT,
         input="Yes.\n\n",
         capture_output=True,

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from archer.checkpoint import CheckpointError, latest_checkpoint
+from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment, check_reset, check_step
-from archer.evaluation import evaluate_actor, reference_return
+from archer.evaluation import evaluation_seed, reference_return
 from archer.metrics import episode_metrics
 from archer.models.actor import Actor
+from archer.models.critic import Critic
 from archer.report.console import observation_line, printable
+from archer.rollout.best_of import play_best_of
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LAYOUTS, PlainText
+from archer.run import begin_critic
 from archer.runfolder import RunFolder
+from archer.types import Episode
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,12 @@ class LoadedRun:
     folder: RunFolder
     config: RunConfig
     actor: Actor
-    iteration: int
+    checkpoint: Path
+
+    @property
+    def iteration(self) -> int:
+        """Iterations of training behind it."""
+        return int(self.checkpoint.name)
 
     @property
     def layout(self) -> type[PlainText]:
@@ -50,33 +60,58 @@ def load(run: str | Path) -> LoadedRun:
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint yet")
     actor = Actor.from_pretrained(checkpoint / "actor").to(config.device)
-    return LoadedRun(folder, config, actor, int(checkpoint.name))
+    return LoadedRun(folder, config, actor, checkpoint)
+
+
+def load_critic(run: LoadedRun) -> Critic:
+    """The critic that was trained beside a run's policy."""
+    critic = begin_critic(run.config, run.actor, [])
+    load_module(run.checkpoint / "critic.safetensors", critic)
+    return critic
 
 
 def evaluate(
-    run: LoadedRun, *, episodes: int = 1000, greedy: bool = False, env: Factory | None = None
+    run: LoadedRun, *, episodes: int = 1000, greedy: bool = False, best_of: int = 0, env: Factory | None = None
 ) -> dict[str, Any]:
     """Play evaluation games; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
-    ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None."""
+    ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None.
+
+    With ``best_of`` the same games are played once more, the critic choosing among that many sampled utterances in
+    each turn; what comes of it stands beside the policy's own results, in ``best_of_return_mean`` and so on.
+    """
+    if best_of and greedy:
+        raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
     target = env if env is not None else run.config.env.name
     make_env = make_factory(target, run.config.env.options)
+    task, seeds = task_name(target), [evaluation_seed(game) for game in range(episodes)]
     sampling = Sampling(run.config.rollout.utterance_tokens, greedy)
-    played = evaluate_actor(
-        run.actor, make_env, episodes,
-        task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
-    )  # fmt: skip
+    found = _outcome(
+        play(run.actor, make_env, seeds, task=task, sampling=sampling, limits=run.limits, layout=run.layout)
+    )
+    if best_of:
+        chosen = play_best_of(
+            best_of, load_critic(run), run.actor, make_env, seeds,
+            task=task, sampling=sampling, limits=run.limits, layout=run.layout,
+        )  # fmt: skip
+        found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in _outcome(chosen).items()}
+    rows = run.folder.metrics()
+    return found | {
+        "start_return": rows[0]["eval/return_mean"] if rows else None,
+        "reference_return": reference_return(make_env),
+        "episodes": episodes,
+        "games_trained": run.iteration * run.config.rollout.games,
+    }
+
+
+def _outcome(played: list[Episode]) -> dict[str, Any]:
+    """What games came to: mean return with its interval, share of games won, turns."""
     found = episode_metrics(played, "eval")
     half_width = found["eval/return_ci95"]
-    rows = run.folder.metrics()
     return {
         "return_mean": found["eval/return_mean"],
         "return_ci95": half_width if math.isfinite(half_width) else None,
         "win_rate": found.get("eval/win_rate"),
         "length": found["eval/length"],
-        "start_return": rows[0]["eval/return_mean"] if rows else None,
-        "reference_return": reference_return(make_env),
-        "episodes": episodes,
-        "games_trained": run.iteration * run.config.rollout.games,
     }
 
 
@@ -108,15 +143,16 @@ class _Person:
         return answer, 0.0, not answer, False, {}
 
 
-def play_as_environment(run: Path, seed: int, console: Console) -> None:
-    """A person answers a trained agent."""
+def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0) -> None:
+    """A person answers a trained agent, whose critic chooses among ``best_of`` utterances if asked to."""
     loaded = load(run)
     env = make_factory(loaded.config.env.name, loaded.config.env.options)()
     observation, _ = check_reset(env.reset(seed=seed))
     first = observation_line(observation)
     console.print(Text(f"{first}  (you answer the agent; an empty line ends the game)", style="dim"))
     sampling = Sampling(loaded.config.rollout.utterance_tokens)
-    play(
+    player = partial(play_best_of, best_of, load_critic(loaded)) if best_of else play
+    player(
         loaded.actor, lambda: _Person(first, console), [seed],
         task="terminal", sampling=sampling, limits=loaded.limits, layout=loaded.layout,
     )  # fmt: skip

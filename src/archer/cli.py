@@ -63,6 +63,8 @@ class Evaluate:
     """Games to play."""
     greedy: Json = False
     """Take the most likely token instead of sampling."""
+    best_of: int = 0
+    """Play the games once more with the critic choosing among this many sampled utterances; 0 leaves it out."""
     json: Json = False
     """Print the result as one JSON object."""
 
@@ -77,6 +79,8 @@ class Play:
     """Whose words you write."""
     seed: int = 0
     """Seed of the game."""
+    best_of: int = 0
+    """Your side `env`: the agent's critic chooses among this many sampled utterances; 0 takes the first."""
 
 
 @dataclass(frozen=True)
@@ -172,20 +176,29 @@ def _train(command: Train) -> None:
 def _evaluate(command: Evaluate) -> None:
     if command.episodes < 1:
         raise ValueError(f"--episodes must be at least 1, got {command.episodes}")
+    _check_best_of(command.best_of)
     from archer.api import evaluate, load
 
-    result = evaluate(load(command.run), episodes=command.episodes, greedy=command.greedy)
+    result = evaluate(load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of)
     _show("Evaluation", result, as_json=command.json)
 
 
+def _check_best_of(count: int) -> None:
+    if count < 0:
+        raise ValueError(f"--best-of must not be negative, got {count}")
+
+
 def _play(command: Play) -> None:
+    _check_best_of(command.best_of)
+    if command.best_of and command.side == "agent":
+        raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
     from archer.api import play_as_agent, play_as_environment
 
     console = Console()
     if command.side == "agent":
         play_as_agent(make_factory(command.what, {})(), command.seed, console)
     else:
-        play_as_environment(Path(command.what), command.seed, console)
+        play_as_environment(Path(command.what), command.seed, console, command.best_of)
 
 
 def _envs(command: Envs) -> None:

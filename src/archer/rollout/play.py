@@ -13,7 +13,7 @@ from archer.envs.base import Environment, check_reset, check_step, close
 from archer.models.actor import Actor
 from archer.rollout.engine import Engine, Sampling
 from archer.rollout.prompts import PlainText
-from archer.types import End, Episode, Ids, Observation, Turn
+from archer.types import End, Episode, Ids, Observation, Turn, Utterance
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,8 +36,19 @@ class Limits:
         return cls(max_turns=rollout.max_turns, max_tokens=rollout.max_tokens, parallel=rollout.parallel)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What all games of a call have in common."""
+
+    task: str
+    prompts: PlainText
+    sampling: Sampling
+    limits: Limits
+    policy_version: int
+
+
 @dataclass
-class _Game:
+class Game:
     """A game under way."""
 
     env: Environment
@@ -66,30 +77,22 @@ def play(
     Each game has a cache row of its own; a game that ends makes room for the next one at once. What a game says
     depends on its seed and the weights only.
     """
-    prompts = layout(actor.tokenizer)
+    rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
     rows = min(limits.parallel, len(seeds))
     engine = Engine(actor, rows, limits.max_tokens, sampling)
-    games: list[_Game] = []
+    games: list[Game] = []
     episodes: dict[int, Episode] = {}
     waiting = iter(range(len(seeds)))
     order: list[int] = []  # index into seeds of the game on each row
 
     def start(index: int, env: Environment, row: int | None) -> None:
-        seed = seeds[index]
-        observation, _ = check_reset(_guard(env.reset, seed, 0)(seed=seed))
-        ids = prompts.first(observation)
-        if len(ids) + sampling.max_tokens > limits.max_tokens:
-            raise ValueError(
-                f"rollout.max_tokens={limits.max_tokens} is too small: the first observation of {task!r} "
-                f"has {len(ids)} tokens and an utterance may take {sampling.max_tokens} more"
-            )
-        game = _Game(env, seed, observation)
+        game, ids = begin(env, seeds[index], rules)
         if row is None:
-            engine.open(ids, [seed])
+            engine.open(ids, [game.seed])
             games.append(game)
             order.append(index)
         else:
-            engine.open(ids, [seed], row)
+            engine.open(ids, [game.seed], row)
             games[row], order[row] = game, index
 
     for _ in range(rows):
@@ -97,11 +100,13 @@ def play(
     while engine.active:
         ended: list[int] = []
         for row in engine.step().tolist():
-            game = games[row]
-            episode = _take_turn(engine, row, game, prompts, task, sampling, limits, policy_version)
-            if episode is None:
+            game, utterance = games[row], engine.utterance(row)
+            state = engine.tokens(row)[: -len(utterance.ids)]
+            outcome = take_turn(game, state, utterance, rules)
+            if not isinstance(outcome, Episode):
+                engine.give(row, outcome)
                 continue
-            episodes[order[row]] = episode
+            episodes[order[row]] = outcome
             following = next(waiting, None)
             if following is None:
                 ended.append(row)
@@ -116,49 +121,45 @@ def play(
     return [episodes[index] for index in range(len(seeds))]
 
 
-def _take_turn(
-    engine: Engine,
-    row: int,
-    game: _Game,
-    prompts: PlainText,
-    task: str,
-    sampling: Sampling,
-    limits: Limits,
-    policy_version: int,
-) -> Episode | None:
-    """Hand the utterance that just ended to the environment; the whole episode if it ended with this turn."""
-    utterance = engine.utterance(row)
-    prompt_length = len(engine.tokens(row)) - len(utterance.ids)
+def begin(env: Environment, seed: int, rules: Rules) -> tuple[Game, Ids]:
+    """A new game, and what the agent is told first."""
+    observation, _ = check_reset(_guard(env.reset, seed, 0)(seed=seed))
+    ids = rules.prompts.first(observation)
+    if len(ids) + rules.sampling.max_tokens > rules.limits.max_tokens:
+        raise ValueError(
+            f"rollout.max_tokens={rules.limits.max_tokens} is too small: the first observation of {rules.task!r} "
+            f"has {len(ids)} tokens and an utterance may take {rules.sampling.max_tokens} more"
+        )
+    return Game(env, seed, observation), ids
+
+
+def take_turn(game: Game, state: Ids, utterance: Utterance, rules: Rules) -> Ids | Episode:
+    """Hand an utterance to the environment: what the agent is told next, or the episode if it ended with this turn.
+
+    state: what the agent had been told when it said it.
+    """
     step = check_step(_guard(game.env.step, game.seed, len(game.turns) + 1)(utterance.text))
     observation, reward, terminated, truncated, info = step
-    game.turns.append(
-        Turn(
-            prompt_ids=engine.tokens(row)[:prompt_length],
-            utterance=utterance,
-            observation=game.observation,
-            reward=reward,
-            info=info,
-        )
-    )
+    before = [turn.utterance.text for turn in game.turns]
+    game.turns.append(Turn(state, utterance, game.observation, reward, info))
     game.observation = observation
-    ids = prompts.next(utterance.text, observation, [turn.utterance.text for turn in game.turns[:-1]])
+    ids = rules.prompts.next(utterance.text, observation, before)
+    final = np.concatenate([state, utterance.ids, ids])
     if terminated:
         end = End.TERMINATED
-    elif truncated or len(game.turns) >= limits.max_turns:
+    elif truncated or len(game.turns) >= rules.limits.max_turns:
         end = End.TURN_LIMIT
-    elif engine.room(row) < len(ids) + sampling.max_tokens:
+    elif len(final) + rules.sampling.max_tokens > rules.limits.max_tokens:
         end = End.TOKEN_LIMIT
     else:
-        engine.give(row, ids)
-        return None
-    final = np.concatenate([engine.tokens(row), ids])
+        return ids
     return Episode(
         turns=_share(game.turns, final),
         end=end,
         final_prompt_ids=final,
         seed=game.seed,
-        task=task,
-        policy_version=policy_version,
+        task=rules.task,
+        policy_version=rules.policy_version,
     )
 
 

@@ -31,15 +31,25 @@ class SiblingSampler:
 
     def sample(self, episodes: Sequence[Episode], count: int, seed: Sequence[int]) -> list[list[list[Utterance]]]:
         """``count`` utterances at every state of every episode, shape [episodes][turns][count]."""
-        siblings: list[list[list[Utterance]]] = [[[] for _ in episode.turns] for episode in episodes]
-        jobs = [(e, t, k) for e, episode in enumerate(episodes) for t in range(len(episode)) for k in range(count)]
+        places = [(e, t) for e, episode in enumerate(episodes) for t in range(len(episode))]
+        groups = iter(
+            self.at([episodes[e].turns[t].prompt_ids for e, t in places], count, [[*seed, e, t] for e, t in places])
+        )
+        return [[next(groups) for _ in episode.turns] for episode in episodes]
+
+    def at(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
+        """``count`` utterances at every state, each state with a seed of its own, shape [states][count].
+
+        Fastest where states of one conversation follow each other, the earlier ones first.
+        """
+        groups: list[list[Utterance]] = [[] for _ in states]
+        jobs = [(index, k) for index in range(len(states)) for k in range(count)]
         for start in range(0, len(jobs), ROWS):
             chunk = jobs[start : start + ROWS]
-            states = [episodes[e].turns[t].prompt_ids for e, t, _ in chunk]
-            spoken = self._decode(states, [[*seed, *job] for job in chunk])
-            for (e, t, _), utterance in zip(chunk, spoken, strict=True):
-                siblings[e][t].append(utterance)
-        return siblings
+            spoken = self._decode([states[index] for index, _ in chunk], [[*seeds[index], k] for index, k in chunk])
+            for (index, _), utterance in zip(chunk, spoken, strict=True):
+                groups[index].append(utterance)
+        return groups
 
     def _decode(self, states: Sequence[Ids], seeds: Sequence[Sequence[int]]) -> list[Utterance]:
         """One utterance at each state."""
