@@ -10,11 +10,12 @@ from archer.types import End, Episode, Turn, Utterance
 
 if TYPE_CHECKING:
     from archer.api import evaluate, load
+    from archer.scoring import score
     from archer.training import train
 
-__all__ = ["End", "Episode", "RunConfig", "Turn", "Utterance", "evaluate", "load", "train"]
+__all__ = ["End", "Episode", "RunConfig", "Turn", "Utterance", "evaluate", "load", "score", "train"]
 
-_LAZY = {"train": "archer.training", "load": "archer.api", "evaluate": "archer.api"}
+_LAZY = {"train": "archer.training", "load": "archer.api", "evaluate": "archer.api", "score": "archer.scoring"}
 
 
 def __getattr__(name: str) -> object:

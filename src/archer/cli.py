@@ -1,4 +1,4 @@
-"""The `archer` command: train, evaluate, play, envs, presets."""
+"""The `archer` command: train, evaluate, play, collect, score, envs, presets."""
 
 from __future__ import annotations
 
@@ -7,99 +7,18 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import tyro
 from rich.console import Console
 
 from archer.algorithms.presets import PRESETS
+from archer.commands import Collect, Command, Envs, Evaluate, Play, Presets, Score, Train
 from archer.config import RunConfig
 from archer.envs import ENVS, make_factory
 from archer.report.console import interval, print_table, render_game
 from archer.settings import load_yaml, overlay, parse_assignment
-
-Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train an agent: supervised start, then online ArCHer.
-
-    Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
-    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
-    """
-
-    run: Path = Path("runs/latest")
-    """Folder of the new run."""
-    preset: str = "archer"
-    """A name from `archer presets`."""
-    env: str | None = None
-    """A name from `archer envs`, or package.module:Name of your own."""
-    config: Path | None = None
-    """YAML file of settings."""
-    set: tuple[str, ...] = ()
-    """Single settings, `name=value`; `archer train --show` lists all names."""
-    seed: int | None = None
-    """Seed of everything."""
-    resume: Path | None = None
-    """Go on with this run instead; it keeps its own settings."""
-    tracker: tuple[Literal["wandb", "trackio"], ...] = ()
-    """Dashboards to log to as well."""
-    show: Json = False
-    """Print the complete settings as YAML and stop."""
-    json: Json = False
-    """Print the result as one JSON object."""
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Measure a trained agent on games that were never trained on."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
-    episodes: int = 1000
-    """Games to play."""
-    greedy: Json = False
-    """Take the most likely token instead of sampling."""
-    best_of: int = 0
-    """Play the games once more with the critic choosing among this many sampled utterances; 0 leaves it out."""
-    json: Json = False
-    """Print the result as one JSON object."""
-
-
-@dataclass(frozen=True)
-class Play:
-    """Play in the terminal: against an environment yourself, or as the environment against a trained agent."""
-
-    what: Annotated[str, tyro.conf.Positional]
-    """Your side `agent`: an environment's name. Your side `env`: a run's folder."""
-    side: Literal["agent", "env"] = "agent"
-    """Whose words you write."""
-    seed: int = 0
-    """Seed of the game."""
-    best_of: int = 0
-    """Your side `env`: the agent's critic chooses among this many sampled utterances; 0 takes the first."""
-
-
-@dataclass(frozen=True)
-class Envs:
-    """List the built-in environments."""
-
-    json: Json = False
-    """Print one JSON object."""
-
-
-@dataclass(frozen=True)
-class Presets:
-    """List the presets."""
-
-    json: Json = False
-    """Print one JSON object."""
-
-
-Command = Train | Evaluate | Play | Envs | Presets
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -201,6 +120,50 @@ def _play(command: Play) -> None:
         play_as_environment(Path(command.what), command.seed, console, command.best_of)
 
 
+def _collect(command: Collect) -> None:
+    from archer.conversations import check_suffix, write_conversations
+
+    check_suffix(command.out)
+    if command.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, got {command.episodes}")
+    from archer.collecting import PLAYERS, collect_run, collect_scripted
+
+    if command.what not in PLAYERS:
+        from archer.api import load
+
+        games = collect_run(load(Path(command.what)), command.episodes, command.seed, command.env)
+    elif command.env is None:
+        raise ValueError(f"--env: name the environment whose {command.what} is to play")
+    else:
+        games = collect_scripted(command.what, make_factory(command.env, {}), command.episodes, command.seed)
+    write_conversations(command.out, games)
+    returns = [game.return_ for game in games]
+    result = {"file": str(command.out), "episodes": len(games), "return_mean": sum(returns) / len(returns)}
+    _show("Collected", result, as_json=command.json)
+
+
+def _score(command: Score) -> None:
+    from archer.conversations import read_all
+
+    games, skipped = read_all([command.file], skip=command.skip_malformed)
+    from archer.api import load
+    from archer.report.console import render_scores
+    from archer.scoring import score
+
+    scores = score(load(command.run), games)
+    if command.json:
+        rows = [[{**turn.__dict__, "advantage": turn.advantage} for turn in game] for game in scores]
+        print(json.dumps({"conversations": rows, "skipped": skipped}))
+        return
+    console = Console()
+    for number, (game, turns) in enumerate(zip(games, scores, strict=True), start=1):
+        if number <= command.show:
+            rated = [(turn.utterance, turn.q, turn.v) for turn in turns]
+            console.print(render_scores(f"Conversation {number}, return {game.return_:g}", game.observations, rated))
+    summary = {"conversations": len(games), "skipped": skipped, "utterances": sum(map(len, scores))}
+    _show("Scored", summary, as_json=False)
+
+
 def _envs(command: Envs) -> None:
     _show("Environments", {name: spec.description for name, spec in ENVS.items()}, as_json=command.json)
 
@@ -226,4 +189,12 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-_RUNNERS: dict[type, Any] = {Train: _train, Evaluate: _evaluate, Play: _play, Envs: _envs, Presets: _presets}
+_RUNNERS: dict[type, Any] = {
+    Train: _train,
+    Evaluate: _evaluate,
+    Play: _play,
+    Collect: _collect,
+    Score: _score,
+    Envs: _envs,
+    Presets: _presets,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -34,6 +34,27 @@ def render_game(episode: Episode, title: str) -> RenderableType:
             Text("  won" if episode.success else "  not won", style="bold green" if episode.success else "red")
         )
     return Group(*lines)
+
+
+def render_scores(
+    title: str, observations: Sequence[Observation], rated: Sequence[tuple[str, float, float]]
+) -> RenderableType:
+    """A conversation with Q, V and advantage of every (utterance, Q, V): green what was better than the average."""
+    table = Table(title=Text(printable(title)), title_justify="left")
+    for name in ("heard", "said"):
+        table.add_column(name, overflow="fold")
+    for name in ("Q", "V", "advantage"):
+        table.add_column(name, justify="right")
+    for observation, (utterance, q, v) in zip(observations, rated, strict=True):
+        numbers = Text(f"{q - v:+.2f}", style="green" if q > v else "red")
+        table.add_row(
+            Text(observation_line(observation), style="dim"),
+            Text(printable(utterance)),
+            f"{q:.2f}",
+            f"{v:.2f}",
+            numbers,
+        )
+    return table
 
 
 def interval(mean: float, half_width: float | None) -> str:

@@ -1,0 +1,125 @@
+"""What the `archer` command can be asked for: one dataclass per sub-command, from which its flags and help are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent: supervised start, then online ArCHer.
+
+    Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
+    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
+    """
+
+    run: Path = Path("runs/latest")
+    """Folder of the new run."""
+    preset: str = "archer"
+    """A name from `archer presets`."""
+    env: str | None = None
+    """A name from `archer envs`, or package.module:Name of your own."""
+    config: Path | None = None
+    """YAML file of settings."""
+    set: tuple[str, ...] = ()
+    """Single settings, `name=value`; `archer train --show` lists all names."""
+    seed: int | None = None
+    """Seed of everything."""
+    resume: Path | None = None
+    """Go on with this run instead; it keeps its own settings."""
+    tracker: tuple[Literal["wandb", "trackio"], ...] = ()
+    """Dashboards to log to as well."""
+    show: Json = False
+    """Print the complete settings as YAML and stop."""
+    json: Json = False
+    """Print the result as one JSON object."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained agent on games that were never trained on."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    episodes: int = 1000
+    """Games to play."""
+    greedy: Json = False
+    """Take the most likely token instead of sampling."""
+    best_of: int = 0
+    """Play the games once more with the critic choosing among this many sampled utterances; 0 leaves it out."""
+    json: Json = False
+    """Print the result as one JSON object."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """Play in the terminal: against an environment yourself, or as the environment against a trained agent."""
+
+    what: Annotated[str, tyro.conf.Positional]
+    """Your side `agent`: an environment's name. Your side `env`: a run's folder."""
+    side: Literal["agent", "env"] = "agent"
+    """Whose words you write."""
+    seed: int = 0
+    """Seed of the game."""
+    best_of: int = 0
+    """Your side `env`: the agent's critic chooses among this many sampled utterances; 0 takes the first."""
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Write conversations of a policy to a file, as `archer score` and other tools read them."""
+
+    what: Annotated[str, tyro.conf.Positional]
+    """A run's folder, or `demonstrator` or `reference`: the players that a task brings."""
+    out: Path
+    """File to write: .jsonl or .parquet, a conversation per line or row."""
+    episodes: int = 1000
+    """Games to play."""
+    env: str | None = None
+    """Environment, for the players; a run has its own."""
+    seed: int = 0
+    """Seed of the games; none of them is ever an evaluation game."""
+    json: Json = False
+    """Print the result as one JSON object."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Say what a run's critic thinks of every utterance of given conversations: Q, V and advantage."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    file: Annotated[Path, tyro.conf.Positional]
+    """Conversations: .jsonl or .parquet with messages and rewards, or an episode shard."""
+    skip_malformed: Json = False
+    """Leave out conversations that cannot be read, and count them, instead of refusing the file."""
+    show: int = 3
+    """Conversations to print."""
+    json: Json = False
+    """Print all scores as one JSON object."""
+
+
+@dataclass(frozen=True)
+class Envs:
+    """List the built-in environments."""
+
+    json: Json = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Presets:
+    """List the presets."""
+
+    json: Json = False
+    """Print one JSON object."""
+
+
+Command = Train | Evaluate | Play | Collect | Score | Envs | Presets
+"""Whatever was asked for."""

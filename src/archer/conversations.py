@@ -1,0 +1,233 @@
+"""Conversations as people keep them: chat messages with rewards, in JSONL or Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from archer.envs.base import ScriptedGame
+from archer.files import replacing
+from archer.storage import SCHEMA, read_shard
+from archer.types import Episode, Observation
+
+SUFFIXES = (".jsonl", ".parquet")
+LISTED = 10
+"""Problems that a message names one by one."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Message(_Strict):
+    role: str
+    content: str
+
+
+class _Record(_Strict):
+    """One conversation; other keys may stand beside these and are not read."""
+
+    messages: list[_Message] = Field(min_length=1)
+    reward: float | None = None
+    rewards: list[float] | None = None
+    terminated: bool | None = None
+    truncated: bool | None = None
+    success: bool | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A conversation that could not be read."""
+
+    file: Path
+    line: int
+    """Line of a JSONL file, row of a Parquet file, from 1."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+class ConversationError(ValueError):
+    """Conversations cannot be read; the message names every file, line and reason, up to a few."""
+
+
+def read_conversations(path: Path) -> tuple[list[ScriptedGame], list[Problem]]:
+    """Every conversation of a file that can be read, and what was wrong with the others.
+
+    ``.jsonl``: a JSON object per line; ``.parquet``: a row per conversation, or an episode shard of a run. A
+    conversation has ``messages`` (role and content; what the ``assistant`` says is the agent's, all else is told to
+    it), and ``rewards``, one per utterance, or one ``reward`` for its end. ``truncated`` marks one that was cut off.
+    Raises ConversationError where the file as a whole is of another kind.
+    """
+    games: list[ScriptedGame] = []
+    problems: list[Problem] = []
+    for line, record in _records(path):
+        try:
+            games.append(record if isinstance(record, ScriptedGame) else _to_game(record))
+        except ValueError as error:
+            problems.append(Problem(path, line, _reason(error)))
+    return games, problems
+
+
+def read_all(paths: Iterable[Path], *, skip: bool = False) -> tuple[list[ScriptedGame], int]:
+    """The conversations of all files, and how many malformed ones were skipped.
+
+    Raises ConversationError where there are malformed ones and ``skip`` is not set, and where nothing is left.
+    """
+    games: list[ScriptedGame] = []
+    problems: list[Problem] = []
+    files = list(paths)
+    for path in files:
+        found, bad = read_conversations(path)
+        games += found
+        problems += bad
+    if problems and not skip:
+        named = "\n".join(f"  {problem}" for problem in problems[:LISTED])
+        more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        raise ConversationError(f"{len(problems)} malformed conversations:\n{named}{more}")
+    if not games:
+        raise ConversationError(f"no conversation in {', '.join(map(str, files))}")
+    return games, len(problems)
+
+
+def write_conversations(path: Path, games: Sequence[ScriptedGame]) -> None:
+    """Write conversations in the form that ``read_conversations`` reads; all of them or nothing."""
+    check_suffix(path)
+    records = [_to_record(game) for game in games]
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(records), temporary, compression="zstd")
+        else:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name that says nothing about the file's form."""
+    if path.suffix not in SUFFIXES:
+        raise ConversationError(f"{path}: conversations are kept in files that end in {' or '.join(SUFFIXES)}")
+
+
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number and raw conversation; what is not even JSON raises at its line."""
+    check_suffix(path)
+    if not path.is_file():
+        raise ConversationError(f"{path}: no such file")
+    if path.suffix == ".parquet":
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise ConversationError(f"{path}: not a readable Parquet file: {error}") from error
+        if table.schema.equals(SCHEMA):
+            yield from enumerate(map(_from_episode, read_shard(path)), start=1)
+        elif "messages" not in table.column_names:
+            raise ConversationError(
+                f"{path}: neither conversations (no column 'messages') nor an episode shard; "
+                f"its columns are {table.column_names}"
+            )
+        else:
+            yield from enumerate(table.to_pylist(), start=1)
+        return
+    with path.open("rb") as file:  # a line at a time: logs can be larger than memory is
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _to_game(raw: Any) -> ScriptedGame:
+    """A conversation of messages as a game; raises ValueError (ValidationError is one) with the reason."""
+    record = _Record.model_validate_json(raw) if isinstance(raw, bytes) else _Record.model_validate(raw)
+    observations: list[Observation] = []
+    utterances: list[str] = []
+    heard: list[_Message] = []
+    for number, message in enumerate(record.messages):
+        if message.role != "assistant":
+            heard.append(message)
+            continue
+        if utterances and not heard:
+            raise ValueError(
+                f"messages.{number}: the assistant speaks twice in a row; join the two or answer the first"
+            )
+        observations.append(_observation(heard))
+        utterances.append(message.content)
+        heard = []
+    if not utterances:
+        raise ValueError("messages: the assistant says nothing")
+    terminated = record.terminated if record.terminated is not None else not record.truncated
+    return ScriptedGame(
+        observations=tuple(observations),
+        utterances=tuple(utterances),
+        rewards=_rewards(record, len(utterances)),
+        infos=(*({} for _ in utterances[1:]), {} if record.success is None else {"success": record.success}),
+        terminated=terminated,
+        final_observation=_observation(heard),
+    )
+
+
+def _rewards(record: _Record, turns: int) -> tuple[float, ...]:
+    """One reward per utterance; a single ``reward`` is paid for the last."""
+    if (record.reward is None) == (record.rewards is None):
+        raise ValueError("either 'reward', for the whole, or 'rewards', one per assistant message, must be given")
+    if record.rewards is None:
+        assert record.reward is not None
+        return (*[0.0] * (turns - 1), record.reward)
+    if len(record.rewards) != turns:
+        raise ValueError(f"rewards: {len(record.rewards)} of them for {turns} assistant messages")
+    return tuple(record.rewards)
+
+
+def _observation(messages: Sequence[_Message]) -> Observation:
+    """What was told: a user's message as plain text, anything else as the messages themselves."""
+    if not messages:
+        return ""
+    if len(messages) == 1 and messages[0].role == "user":
+        return messages[0].content
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _to_record(game: ScriptedGame) -> dict[str, Any]:
+    messages: list[dict[str, str]] = []
+    for observation, utterance in zip(game.observations, game.utterances, strict=True):
+        messages += [*_told(observation), {"role": "assistant", "content": utterance}]
+    return {
+        "messages": [*messages, *(_told(game.final_observation) if game.final_observation else ())],
+        "rewards": list(game.rewards),
+        "terminated": game.terminated,
+        "truncated": not game.terminated,
+        "success": game.success,
+    }
+
+
+def _told(observation: Observation) -> list[dict[str, str]]:
+    if isinstance(observation, str):
+        return [{"role": "user", "content": observation}]
+    return [{"role": message["role"], "content": message["content"]} for message in observation]
+
+
+def _from_episode(episode: Episode) -> ScriptedGame:
+    """An episode of a run; what was heard at its very end is not kept there as text."""
+    return ScriptedGame(
+        observations=tuple(turn.observation for turn in episode.turns),
+        utterances=tuple(turn.utterance.text for turn in episode.turns),
+        rewards=tuple(turn.reward for turn in episode.turns),
+        infos=tuple(turn.info for turn in episode.turns),
+        terminated=episode.terminated,
+        final_observation="",
+    )
+
+
+def _reason(error: ValueError) -> str:
+    """On one line: field and fault."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" if fault["loc"] else fault["msg"]
+        for fault in error.errors(include_url=False)[:3]
+    )

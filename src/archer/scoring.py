@@ -1,0 +1,52 @@
+"""What a run's critic thinks of conversations, utterance by utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from archer.api import LoadedRun, load_critic
+from archer.envs.base import ScriptedGame
+from archer.models.batch import collate
+from archer.rollout.demonstrations import to_episode
+
+GAMES_AT_ONCE = 32
+"""Conversations in one pass of the critic."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One utterance, in units of discounted return; of both heads of Q and V the lesser."""
+
+    utterance: str
+    q: float
+    """What is to come when this is said."""
+    v: float
+    """What is to come on average at this point."""
+
+    @property
+    def advantage(self) -> float:
+        """How much better than the average it is to say this."""
+        return self.q - self.v
+
+
+def score(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[list[Score]]:
+    """Q and V of every utterance of every conversation, shape [games][turns]."""
+    critic = load_critic(run)
+    prompts = run.layout(run.actor.tokenizer)
+    episodes = [to_episode(game, prompts, seed=0, task="") for game in games]
+    context = run.actor.context
+    for number, episode in enumerate(episodes, start=1):
+        tokens = len(episode.final_prompt_ids)
+        if context is not None and tokens > context:
+            raise ValueError(f"conversation {number} has {tokens} tokens; the model reads {context} at most")
+    scores: list[list[Score]] = []
+    for start in range(0, len(episodes), GAMES_AT_ONCE):
+        part = episodes[start : start + GAMES_AT_ONCE]
+        with torch.no_grad():
+            values = critic(collate(part).to(run.actor.device))
+        found = zip(values.q.amin(dim=-1).tolist(), values.v.amin(dim=-1).tolist(), strict=True)
+        scores += [[Score(turn.utterance.text, *next(found)) for turn in episode.turns] for episode in part]
+    return scores

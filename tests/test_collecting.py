@@ -1,0 +1,120 @@
+"""Collect conversations and have them scored, from Python and from the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+import archer
+from archer.api import load_critic
+from archer.collecting import collect_run, collect_scripted
+from archer.conversations import read_all, write_conversations
+from archer.envs.base import ScriptedGame
+from archer.models.batch import collate
+from archer.scoring import score
+from archer.storage import read_shard, shard_path
+from tests.test_training import ROOT, _command, _config, _env
+from tests.worlds import Echo, Guess, TwoSteps
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    archer.train(_config(iterations=2, eval={"every": 0, "final_games": 4}), folder)
+    return folder
+
+
+def test_scores_are_what_the_critic_said_of_the_tokens_that_were_played(run: Path) -> None:
+    loaded = archer.load(run)
+    path = shard_path(loaded.folder.episodes, 2)
+    games, _ = read_all([path])
+    # Text does not say in which tokens it was sampled: here those games whose tokens are the tokenizer's own.
+    prompts = loaded.layout(loaded.actor.tokenizer)
+    usual = [
+        index
+        for index, (game, episode) in enumerate(zip(games, read_shard(path), strict=True))
+        if all(
+            prompts.utterance(said).tolist() == turn.utterance.ids.tolist()
+            for said, turn in zip(game.utterances, episode.turns, strict=True)
+        )
+    ]
+    assert len(usual) > len(games) // 2
+    games, episodes = [games[index] for index in usual], [read_shard(path)[index] for index in usual]
+    flat = [turn for game in score(loaded, games) for turn in game]
+    with torch.no_grad():
+        values = load_critic(loaded)(collate(episodes))
+    assert [turn.q for turn in flat] == pytest.approx(values.q.amin(-1).tolist(), abs=1e-4)
+    assert [turn.v for turn in flat] == pytest.approx(values.v.amin(-1).tolist(), abs=1e-4)
+    assert [turn.advantage for turn in flat] == pytest.approx([turn.q - turn.v for turn in flat])
+    assert [turn.utterance for turn in flat] == [said for game in games for said in game.utterances]
+
+
+def test_a_conversation_that_the_model_cannot_read_is_named(run: Path) -> None:
+    long = ScriptedGame(("word " * 500,), ("red",), (0.0,), ({},), True, "")
+    with pytest.raises(ValueError, match=r"conversation 2 has \d+ tokens; the model reads 64 at most"):
+        score(archer.load(run), [ScriptedGame(("First?",), ("red",), (0.0,), ({},), True, ""), long])
+
+
+def test_collected_games_are_the_policys_own(run: Path) -> None:
+    loaded = archer.load(run)
+    games = collect_run(loaded, 12, seed=1)
+    assert games == collect_run(loaded, 12, seed=1) and games != collect_run(loaded, 12, seed=2)
+    for game in games:
+        assert game.observations == ("First?", "Then?") and game.final_observation == "Then?"
+        assert game.return_ == float(game.utterances[0] == "red") and game.terminated
+
+
+def test_what_we_cut_off_has_not_ended(run: Path) -> None:
+    # The model reads 64 tokens: Echo's longest games do not fit, and end without the task's having ended.
+    games = collect_run(archer.load(run), 20, seed=0, env=Echo)
+    ended = {len(game.utterances) for game in games if game.terminated}
+    cut = {len(game.utterances) for game in games if not game.terminated}
+    assert 1 in ended and 5 not in ended and cut
+
+
+def test_scripted_players_play_what_the_task_brings() -> None:
+    games = collect_scripted("demonstrator", TwoSteps, 60, seed=0)
+    assert 0.1 < sum(game.return_ for game in games) / 60 < 0.45
+    assert all(game.return_ == 1.0 for game in collect_scripted("reference", TwoSteps, 5, seed=0))
+    with pytest.raises(ValueError, match=r"no reference\(seed\)"):
+        collect_scripted("reference", Guess, 5, seed=0)
+    with pytest.raises(ValueError, match=r"no demonstrator\(seed\)"):
+        collect_scripted("demonstrator", Echo, 5, seed=0)
+
+
+def test_the_commands(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "games.jsonl"
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, env=_env())
+
+    done = call("collect", str(run), "--episodes", "4", "--out", str(out), "--json")
+    assert json.loads(done.stdout)["episodes"] == 4, done.stderr
+    scored = json.loads(call("score", str(run), str(out), "--json").stdout)
+    assert [len(game) for game in scored["conversations"]] == [2] * 4 and scored["skipped"] == 0
+    assert set(scored["conversations"][0][0]) == {"utterance", "q", "v", "advantage"}
+    shown = call("score", str(run), str(out), "--show", "1").stdout
+    assert "Conversation 1" in shown and "Conversation 2" not in shown and "First?" in shown
+    with out.open("a") as file:
+        file.write("{\n")
+    refused = call("score", str(run), str(out))
+    assert refused.returncode == 2 and f"{out}:5: " in refused.stderr and "Traceback" not in refused.stderr
+    assert json.loads(call("score", str(run), str(out), "--skip-malformed", "--json").stdout)["skipped"] == 1
+    for arguments, message in (
+        (["collect", "demonstrator", "--out", str(out)], "--env: name the environment"),
+        (["collect", str(run), "--out", "games.csv"], "end in .jsonl or .parquet"),
+        (["collect", str(run), "--out", str(out), "--episodes", "0"], "--episodes must be at least 1"),
+    ):
+        wrong = call(*arguments)
+        assert wrong.returncode == 2 and message in wrong.stderr
+
+
+def test_reading_what_was_collected_costs_nothing_of_it(run: Path, tmp_path: Path) -> None:
+    games = collect_run(archer.load(run), 3, seed=0)
+    write_conversations(tmp_path / "a.parquet", games)
+    found, _ = read_all([tmp_path / "a.parquet"])
+    assert [game.utterances for game in found] == [game.utterances for game in games]

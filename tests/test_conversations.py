@@ -1,0 +1,159 @@
+"""Conversations in files: what is read, what is refused and why, and that writing and reading agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from archer.conversations import ConversationError, read_all, read_conversations, write_conversations
+from archer.envs.base import ScriptedGame, play_scripted
+from archer.storage import write_shard
+from archer.types import Episode
+from tests.worlds import Echo, TwoSteps
+
+
+def _user(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
+def _said(content: str) -> dict[str, str]:
+    return {"role": "assistant", "content": content}
+
+
+TALK = [_user("First?"), _said("red"), _user("Then?"), _said("blue")]
+
+
+def _lines(path: Path, *records: Any) -> Path:
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records), encoding="utf-8")
+    return path
+
+
+def _only(path: Path) -> ScriptedGame:
+    games, skipped = read_all([path])
+    assert len(games) == 1 and skipped == 0
+    return games[0]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_conversation_becomes_turns(suffix: str, tmp_path: Path) -> None:
+    record = {"messages": [*TALK, _user("Over.")], "rewards": [0.5, -1.0], "success": False, "customer": 7}
+    path = tmp_path / f"talk{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([record]), path)
+    else:
+        _lines(path, record)
+    game = _only(path)
+    assert game.observations == ("First?", "Then?") and game.utterances == ("red", "blue")
+    assert game.rewards == (0.5, -1.0) and game.terminated and game.final_observation == "Over."
+    assert game.success is False
+
+
+def test_a_single_reward_is_paid_at_the_end(tmp_path: Path) -> None:
+    game = _only(_lines(tmp_path / "a.jsonl", {"messages": TALK, "reward": 2}))
+    assert game.rewards == (0.0, 2.0) and game.success is None and game.final_observation == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "terminated"),
+    [({}, True), ({"truncated": True}, False), ({"terminated": False}, False), ({"truncated": False}, True)],
+)
+def test_what_is_not_cut_off_has_ended(flags: dict[str, bool], terminated: bool, tmp_path: Path) -> None:
+    assert _only(_lines(tmp_path / "a.jsonl", {"messages": TALK, "reward": 0.0, **flags})).terminated is terminated
+
+
+def test_other_roles_stay_messages(tmp_path: Path) -> None:
+    system, tool = {"role": "system", "content": "Be brief."}, {"role": "tool", "content": "{}"}
+    talk = [system, _user("Hi"), _said("look up"), tool, _said("done")]
+    game = _only(_lines(tmp_path / "a.jsonl", {"messages": talk, "reward": 1.0}))
+    assert game.observations == ([system, _user("Hi")], [tool])
+
+
+BROKEN = [
+    ("{not json", "Invalid JSON"),
+    ({"messages": TALK}, "either 'reward', for the whole, or 'rewards'"),
+    ({"messages": TALK, "reward": 1.0, "rewards": [1.0, 0.0]}, "either 'reward', for the whole, or 'rewards'"),
+    ({"messages": TALK, "rewards": [1.0]}, "rewards: 1 of them for 2 assistant messages"),
+    ({"messages": TALK, "reward": "much"}, "reward: Input should be a valid number"),
+    ('{"messages": [{"role": "assistant", "content": "a"}], "reward": NaN}', "reward: Input should be a finite number"),
+    ({"messages": [], "reward": 1.0}, "messages: List should have at least 1 item"),
+    ({"messages": [_user("Hello?")], "reward": 1.0}, "messages: the assistant says nothing"),
+    ({"messages": [_said("a"), _said("b")], "reward": 1.0}, "messages.1: the assistant speaks twice in a row"),
+    ({"messages": [{"role": "assistant", "content": None}], "reward": 1.0}, "messages.0.content"),
+    ({"messages": [{"content": "a"}], "reward": 1.0}, "messages.0.role: Field required"),
+    ([1, 2], "Input should be an object"),
+]
+
+
+@pytest.mark.parametrize(("record", "reason"), BROKEN)
+def test_a_malformed_line_is_named_with_its_reason(record: Any, reason: str, tmp_path: Path) -> None:
+    good = {"messages": TALK, "reward": 1.0}
+    path = _lines(tmp_path / "log.jsonl", good, "", record, good)
+    with pytest.raises(ConversationError) as refused:
+        read_all([path])
+    assert f"{path}:3: " in str(refused.value) and reason in str(refused.value)
+    games, skipped = read_all([path], skip=True)
+    assert len(games) == 2 and skipped == 1
+
+
+def test_bytes_that_are_not_text_are_a_malformed_line_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"messages": [{"role": "assistant", "content": "\xff"}], "reward": 1.0}\n')
+    games, problems = read_conversations(path)
+    assert not games and problems[0].line == 1
+
+
+def test_many_problems_are_counted_and_some_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConversationError, match=r"(?s)^25 malformed conversations:.*and 15 more$"):
+        read_all([_lines(tmp_path / "a.jsonl", *["{"] * 25)])
+
+
+def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    _lines(tmp_path / "empty.jsonl")
+    for name, message in (
+        ("log.csv", r"end in \.jsonl or \.parquet"),
+        ("missing.jsonl", "no such file"),
+        ("other.parquet", r"no column 'messages'"),
+        ("torn.parquet", "not a readable Parquet file"),
+        ("empty.jsonl", "no conversation in"),
+    ):
+        with pytest.raises(ConversationError, match=message):
+            read_all([tmp_path / name])
+
+
+def test_an_episode_shard_is_conversations_too(episodes: list[Episode], tmp_path: Path) -> None:
+    write_shard(tmp_path / "000001.parquet", episodes, 1)
+    games, _ = read_all([tmp_path / "000001.parquet"])
+    for game, episode in zip(games, episodes, strict=True):
+        assert game.utterances == tuple(turn.utterance.text for turn in episode.turns)
+        assert game.return_ == episode.return_ and game.terminated == episode.terminated
+
+
+class Silent(Echo):
+    """Answers with nothing at all, or in messages."""
+
+    def step(self, utterance: str) -> tuple[Any, float, bool, bool, dict[str, object]]:
+        _, *rest = super().step(utterance)
+        reward, terminated, truncated, info = rest
+        return "" if self.turn % 2 else [{"role": "tool", "content": "☃"}], reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_what_is_written_is_read_back(suffix: str, tmp_path: Path) -> None:
+    games = [play_scripted(Silent(), lambda _: "ein Wört\n", seed) for seed in range(6)]
+    env = TwoSteps()
+    games += [play_scripted(env, env.demonstrator(seed), seed) for seed in range(3)]
+    path = tmp_path / f"games{suffix}"
+    write_conversations(path, games)
+    found, _ = read_all([path])
+    for game, other in zip(found, games, strict=True):
+        assert game.observations == other.observations and game.utterances == other.utterances
+        assert game.rewards == other.rewards and game.terminated == other.terminated
+        assert game.final_observation == other.final_observation and game.success == other.success
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
