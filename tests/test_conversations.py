@@ -138,10 +138,9 @@ def test_an_episode_shard_is_conversations_too(episodes: list[Episode], tmp_path
 class Silent(Echo):
     """Answers with nothing at all, or in messages."""
 
-    def step(self, utterance: str) -> tuple[Any, float, bool, bool, dict[str, object]]:
+    def step(self, utterance: str) -> Any:
         _, *rest = super().step(utterance)
-        reward, terminated, truncated, info = rest
-        return "" if self.turn % 2 else [{"role": "tool", "content": "☃"}], reward, terminated, truncated, info
+        return "" if self.turn % 2 else [{"role": "tool", "content": "☃"}], *rest
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from archer.algorithms.presets import PRESETS
-from archer.cli import Train, settings
+from archer.cli import settings
+from archer.commands import Train
 from archer.config import RunConfig
 from archer.settings import ConfigError, load_yaml, overlay, parse_assignment, to_yaml
 
