@@ -20,12 +20,17 @@ from tests.worlds import Echo
 
 
 class Counts(Critic):
-    """Likes long utterances; one head by one more token, the other by two, so that the lesser of both decides."""
+    """Likes long utterances, or with ``middling`` those of three or four tokens: there min(n, 7 - n) is greatest."""
+
+    def __init__(self, middling: bool = False) -> None:
+        super().__init__()
+        self.middling = middling
 
     def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
         length = torch.tensor([[len(u.ids) for u in group] for group in batch.siblings], dtype=torch.float32)
         nothing = torch.zeros(len(batch.row), 2)
-        return Values(nothing, nothing, torch.stack([length, 2 * length], -1), torch.zeros(0, 2), torch.zeros(0))
+        other = 7 - length if self.middling else 2 * length
+        return Values(nothing, nothing, torch.stack([length, other], -1), torch.zeros(0, 2), torch.zeros(0))
 
 
 def _play(
@@ -46,6 +51,11 @@ def test_the_critics_favourite_is_said(actor: Actor) -> None:
     assert np.mean(_lengths(eight)) > np.mean(_lengths(one))
     # Of eight, nearly all reach the limit where one in some does.
     assert np.mean(np.array(_lengths(eight)) == SAMPLING.max_tokens) > 0.95
+
+
+def test_the_lesser_of_both_heads_decides(actor: Actor) -> None:
+    lengths = np.array(_lengths(_play(actor, Counts(middling=True), 24, range(40))))
+    assert np.isin(lengths, (3, 4)).mean() > 2 * np.isin(_lengths(_play(actor, Counts(), 1, range(40))), (3, 4)).mean()
 
 
 def test_records_are_those_of_ordinary_play(actor: Actor) -> None:
