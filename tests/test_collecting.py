@@ -76,6 +76,15 @@ def test_what_we_cut_off_has_not_ended(run: Path) -> None:
     assert 1 in ended and 5 not in ended and cut
 
 
+def test_what_the_environment_cut_off_has_not_ended(run: Path) -> None:
+    class Cut(TwoSteps):
+        def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+            observation, reward, over, _, info = super().step(utterance)
+            return observation, reward, False, over, info
+
+    assert not any(game.terminated for game in collect_run(archer.load(run), 3, seed=0, env=Cut))
+
+
 def test_scripted_players_play_what_the_task_brings() -> None:
     games = collect_scripted("demonstrator", TwoSteps, 60, seed=0)
     assert 0.1 < sum(game.return_ for game in games) / 60 < 0.45

@@ -20,7 +20,7 @@ import archer
 from archer.api import load_critic
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
-from archer.run import play_demonstrations
+from archer.run import play_demonstrations, restore
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import overlay
 from tests.worlds import Echo, Guess, TwoSteps
@@ -99,6 +99,15 @@ training.train(config, {str(run)!r})
     assert died.returncode == -signal.SIGKILL, died.stderr
     archer.train(run=run, resume=True)
     assert _fingerprint(run) == _fingerprint(uninterrupted)
+
+
+def test_a_resumed_run_counts_every_update_of_its_actor(tmp_path: Path) -> None:
+    archer.train(_config(iterations=3, actor={"method": "ppo", "epochs": 3}, eval={"every": 0}), tmp_path / "run")
+    checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    saved = json.loads((checkpoint / "state.json").read_text())["policy_version"]
+    # two iterations behind the warm-up, of two batches and three steps on each
+    assert saved == restore(RunFolder.open(tmp_path / "run")).agent.policy_version == 2 * 2 * 3
 
 
 def test_sigterm_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
