@@ -6,13 +6,20 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test processes on few cores: one thread each is far faster
 
+from copy import deepcopy
+from typing import Any
+
 import pytest
 import torch
 
+from archer.config import ActorConfig, CriticConfig
 from archer.models.actor import Actor
+from archer.models.agent import Agent, make_optimizer
+from archer.models.critic import CausalCritic
 from archer.models.tiny import build_tiny_actor
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
+from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
 from tests.worlds import Echo
 
@@ -33,3 +40,32 @@ def actor() -> Actor:
 def episodes(actor: Actor) -> list[Episode]:
     """Seven games of different lengths."""
     return play(actor, Echo, list(range(7)), task="echo", sampling=SAMPLING, limits=LIMITS)
+
+
+@pytest.fixture
+def agent(actor: Actor) -> Agent:
+    """The untrained actor, a copy that a test may train, with an untrained critic."""
+    actor = deepcopy(actor)
+    torch.manual_seed(0)
+    critic = CausalCritic.from_actor(actor)
+    return Agent(
+        actor=actor,
+        critic=critic,
+        target_critic=critic.target(),
+        actor_optimizer=make_optimizer(actor, ActorConfig()),
+        critic_optimizer=make_optimizer(critic, CriticConfig()),
+    )
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every call for siblings."""
+    calls: list[int] = []
+    original = SiblingSampler.sample
+
+    def sample(self: SiblingSampler, *arguments: Any) -> Any:
+        calls.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SiblingSampler, "sample", sample)
+    return calls

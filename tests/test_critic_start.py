@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from archer.algorithms.critic import start_critic, update_critic
-from archer.config import ActorConfig, CriticConfig, CriticStartConfig
+from archer.config import CriticConfig, CriticStartConfig
 from archer.envs.base import play_scripted
 from archer.models.actor import Actor
-from archer.models.agent import Agent, make_optimizer
+from archer.models.agent import Agent
 from archer.models.batch import collate
-from archer.models.critic import CausalCritic
 from archer.replay import Replay
 from archer.rollout.demonstrations import batches, to_episode
 from archer.rollout.prompts import PlainText
@@ -30,19 +29,6 @@ def demonstrations(actor: Actor) -> list[Episode]:
     env, prompts = TwoSteps(), PlainText(actor.tokenizer)
     games = [play_scripted(env, env.demonstrator(seed), seed) for seed in range(100)]
     return [to_episode(game, prompts, seed=seed, task="two steps") for seed, game in enumerate(games)]
-
-
-@pytest.fixture
-def agent(actor: Actor) -> Agent:
-    torch.manual_seed(0)
-    critic = CausalCritic.from_actor(actor)
-    return Agent(
-        actor=actor,
-        critic=critic,
-        target_critic=critic.target(),
-        actor_optimizer=make_optimizer(actor, ActorConfig()),
-        critic_optimizer=make_optimizer(critic, CriticConfig()),
-    )
 
 
 def test_the_critic_begins_with_what_the_demonstrations_were_worth(agent: Agent, demonstrations: list[Episode]) -> None:

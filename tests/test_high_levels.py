@@ -10,11 +10,10 @@ import torch
 
 from archer.algorithms.critic import update_critic
 from archer.algorithms.high import HIGH_LEVELS, iql, mc, sarsa, td
-from archer.config import ActorConfig, CriticConfig
+from archer.config import CriticConfig
 from archer.losses import critic_loss
-from archer.models.actor import Actor
-from archer.models.agent import Agent, make_optimizer
-from archer.models.critic import CausalCritic, Values
+from archer.models.agent import Agent
+from archer.models.critic import Values
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode, Turn, Utterance
@@ -96,25 +95,13 @@ def test_expectile_one_half_is_the_mean() -> None:
 
 @pytest.mark.parametrize("name", HIGH_LEVELS)
 def test_only_who_wants_fresh_utterances_has_them_sampled(
-    name: str, actor: Actor, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+    name: str, agent: Agent, episodes: list[Episode], sampled: list[int]
 ) -> None:
-    critic = CausalCritic.from_actor(actor)
-    agent = Agent(
-        actor, critic, critic.target(), make_optimizer(actor, ActorConfig()), make_optimizer(critic, CriticConfig())
-    )
-    asked: list[int] = []
-    original = SiblingSampler.sample
-
-    def sample(self: SiblingSampler, *arguments: Any) -> Any:
-        asked.append(1)
-        return original(self, *arguments)
-
-    monkeypatch.setattr(SiblingSampler, "sample", sample)
     replay = Replay(1000)
     replay.add(episodes)
-    before = [p.clone() for p in critic.parameters()]
+    before = [p.clone() for p in agent.critic.parameters()]
     config = _config(method=name, updates=2, batch_turns=8)
-    metrics = update_critic(agent, replay, config, sampler=SiblingSampler(actor, SAMPLING), seed=[0])
-    assert bool(asked) == HIGH_LEVELS[name].resamples == (name == "td")
+    metrics = update_critic(agent, replay, config, sampler=SiblingSampler(agent.actor, SAMPLING), seed=[0])
+    assert bool(sampled) == HIGH_LEVELS[name].resamples == (name == "td")
     assert metrics["critic/grad_norm"] > 0
-    assert any(not torch.equal(a, b) for a, b in zip(before, critic.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, agent.critic.parameters(), strict=True))

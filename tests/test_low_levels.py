@@ -12,11 +12,11 @@ import torch
 from archer.algorithms.actor import update_actor
 from archer.algorithms.low import LOW_LEVELS, awr, filtered, ppo, reinforce
 from archer.algorithms.low.spoken import Spoken, played_advantage, siblings_advantage, value_advantage
-from archer.config import ActorConfig, CriticConfig
+from archer.config import ActorConfig
 from archer.losses import clip_loss, weighted_cloning_loss
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
-from archer.models.critic import CausalCritic, Values
+from archer.models.critic import Values
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -107,16 +107,6 @@ def test_siblings_are_compared_with_each_other() -> None:
     assert siblings_advantage(values).tolist() == [[-4.5, 0.0, 4.5]]
 
 
-@pytest.fixture
-def agent(actor: Actor) -> Agent:
-    actor = deepcopy(actor)
-    torch.manual_seed(0)
-    critic = CausalCritic.from_actor(actor)
-    return Agent(
-        actor, critic, critic.target(), make_optimizer(actor, ActorConfig()), make_optimizer(critic, CriticConfig())
-    )
-
-
 def _moved(agent: Agent, episodes: list[Episode], reference: Actor | None, **settings: Any) -> dict[str, torch.Tensor]:
     """Where an update moves the actor's weights, and nothing else."""
     agent = deepcopy(agent)
@@ -153,16 +143,8 @@ def test_an_update_of_ppo_with_one_epoch_is_one_of_reinforce(agent: Agent, episo
 
 
 def test_more_epochs_take_more_steps_on_the_same_utterances(
-    agent: Agent, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+    agent: Agent, episodes: list[Episode], sampled: list[int]
 ) -> None:
-    sampled: list[int] = []
-    original = SiblingSampler.sample
-
-    def sample(self: SiblingSampler, *arguments: Any) -> Any:
-        sampled.append(1)
-        return original(self, *arguments)
-
-    monkeypatch.setattr(SiblingSampler, "sample", sample)
     once = _moved(agent, episodes, None, method="ppo")
     thrice = _moved(agent, episodes, None, method="ppo", epochs=3)
     assert len(sampled) == 2

@@ -15,7 +15,7 @@ from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment, check_reset, check_step
-from archer.evaluation import evaluation_seed, reference_return
+from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
 from archer.models.actor import Actor
 from archer.models.critic import Critic
@@ -83,17 +83,15 @@ def evaluate(
         raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
     target = env if env is not None else run.config.env.name
     make_env = make_factory(target, run.config.env.options)
-    task, seeds = task_name(target), [evaluation_seed(game) for game in range(episodes)]
     sampling = Sampling(run.config.rollout.utterance_tokens, greedy)
-    found = _outcome(
-        play(run.actor, make_env, seeds, task=task, sampling=sampling, limits=run.limits, layout=run.layout)
-    )
+    measure = partial(
+        evaluate_actor, run.actor, make_env, episodes,
+        task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
+    )  # fmt: skip
+    found = _outcome(measure())
     if best_of:
-        chosen = play_best_of(
-            best_of, load_critic(run), run.actor, make_env, seeds,
-            task=task, sampling=sampling, limits=run.limits, layout=run.layout,
-        )  # fmt: skip
-        found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in _outcome(chosen).items()}
+        chosen = _outcome(measure(player=partial(play_best_of, best_of, load_critic(run))))
+        found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
     rows = run.folder.metrics()
     return found | {
         "start_return": rows[0]["eval/return_mean"] if rows else None,

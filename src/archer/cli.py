@@ -93,13 +93,17 @@ def _train(command: Train) -> None:
 
 
 def _evaluate(command: Evaluate) -> None:
-    if command.episodes < 1:
-        raise ValueError(f"--episodes must be at least 1, got {command.episodes}")
+    _check_episodes(command.episodes)
     _check_best_of(command.best_of)
     from archer.api import evaluate, load
 
     result = evaluate(load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of)
     _show("Evaluation", result, as_json=command.json)
+
+
+def _check_episodes(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"--episodes must be at least 1, got {count}")
 
 
 def _check_best_of(count: int) -> None:
@@ -124,8 +128,7 @@ def _collect(command: Collect) -> None:
     from archer.conversations import check_suffix, write_conversations
 
     check_suffix(command.out)
-    if command.episodes < 1:
-        raise ValueError(f"--episodes must be at least 1, got {command.episodes}")
+    _check_episodes(command.episodes)
     from archer.collecting import PLAYERS, collect_run, collect_scripted
 
     if command.what not in PLAYERS:

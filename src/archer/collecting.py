@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from archer.api import LoadedRun
+from archer.conversations import from_episode
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import (
     Demonstrated,
@@ -16,7 +17,7 @@ from archer.envs.base import (
     check_reset,
     check_step,
     close,
-    play_scripted,
+    play_scripted_games,
 )
 from archer.rollout.engine import Sampling
 from archer.rollout.play import play
@@ -35,22 +36,20 @@ def collect_scripted(player: str, make_env: Callable[[], Environment], games: in
         begin = env.demonstrator
     else:
         raise ValueError(f"the task has no {player}(seed) to collect games of")
-    # The player's seed is another one: a generator begun alike would know what the environment drew.
-    return [play_scripted(env, begin(number + 1), number) for number in _seeds(games, seed)]
+    return play_scripted_games(env, begin, _seeds(games, seed))
 
 
 def collect_run(run: LoadedRun, games: int, seed: int, env: str | Factory | None = None) -> list[ScriptedGame]:
     """Games of a run's policy as it is, on its own task or on ``env``."""
     target = env if env is not None else run.config.env.name
     make_env = make_factory(target, run.config.env.options)
-    kept: dict[int, _Kept] = {}
-    seeds = _seeds(games, seed)
-    play(
-        run.actor, lambda: _Recorder(make_env(), kept), seeds,
+    last: dict[int, Observation] = {}
+    episodes = play(
+        run.actor, lambda: _Listener(make_env(), last), _seeds(games, seed),
         task=task_name(target), sampling=Sampling(run.config.rollout.utterance_tokens),
         limits=run.limits, layout=run.layout,
     )  # fmt: skip
-    return [kept[number].game() for number in seeds]
+    return [from_episode(episode, last[episode.seed]) for episode in episodes]
 
 
 def _seeds(games: int, seed: int) -> list[int]:
@@ -58,49 +57,23 @@ def _seeds(games: int, seed: int) -> list[int]:
     return [2 * (2_000_000_000_000 + seed * 10_000_019 + game) for game in range(games)]
 
 
-class _Kept:
-    """What was said and heard in one game."""
+class _Listener:
+    """An environment that keeps the last thing it said in every game, by seed: no episode has that as text."""
 
-    def __init__(self, first: Observation) -> None:
-        self.heard = [first]
-        self.said: list[str] = []
-        self.rewards: list[float] = []
-        self.infos: list[Info] = []
-        self.terminated = False
-
-    def game(self) -> ScriptedGame:
-        return ScriptedGame(
-            observations=tuple(self.heard[:-1]),
-            utterances=tuple(self.said),
-            rewards=tuple(self.rewards),
-            infos=tuple(self.infos),
-            terminated=self.terminated,
-            final_observation=self.heard[-1],
-        )
-
-
-class _Recorder:
-    """An environment that keeps its games by their seeds."""
-
-    def __init__(self, env: Environment, kept: dict[int, _Kept]) -> None:
-        self._env, self._all = env, kept
+    def __init__(self, env: Environment, last: dict[int, Observation]) -> None:
+        self._env, self._last = env, last
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, object] | None = None
     ) -> tuple[Observation, Info]:
-        observation, info = check_reset(self._env.reset(seed=seed))
         assert seed is not None
-        self._all[seed] = self._game = _Kept(observation)
-        return observation, info
+        self._seed = seed
+        return check_reset(self._env.reset(seed=seed))
 
     def step(self, utterance: str) -> StepResult:
-        observation, reward, terminated, truncated, info = check_step(self._env.step(utterance))
-        self._game.said.append(utterance)
-        self._game.heard.append(observation)
-        self._game.rewards.append(reward)
-        self._game.infos.append(info)
-        self._game.terminated = terminated
-        return observation, reward, terminated, truncated, info
+        result = check_step(self._env.step(utterance))
+        self._last[self._seed] = result[0]
+        return result
 
     def close(self) -> None:
         close(self._env)

@@ -126,7 +126,7 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
         except (OSError, pa.ArrowException) as error:
             raise ConversationError(f"{path}: not a readable Parquet file: {error}") from error
         if table.schema.equals(SCHEMA):
-            yield from enumerate(map(_from_episode, read_shard(path)), start=1)
+            yield from enumerate(map(from_episode, read_shard(path)), start=1)
         elif "messages" not in table.column_names:
             raise ConversationError(
                 f"{path}: neither conversations (no column 'messages') nor an episode shard; "
@@ -135,7 +135,7 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
         else:
             yield from enumerate(table.to_pylist(), start=1)
         return
-    with path.open("rb") as file:  # a line at a time: logs can be larger than memory is
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line
@@ -211,15 +211,15 @@ def _told(observation: Observation) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in observation]
 
 
-def _from_episode(episode: Episode) -> ScriptedGame:
-    """An episode of a run; what was heard at its very end is not kept there as text."""
+def from_episode(episode: Episode, final_observation: Observation = "") -> ScriptedGame:
+    """An episode as a conversation; what was heard at its very end is not kept in it as text."""
     return ScriptedGame(
         observations=tuple(turn.observation for turn in episode.turns),
         utterances=tuple(turn.utterance.text for turn in episode.turns),
         rewards=tuple(turn.reward for turn in episode.turns),
         infos=tuple(turn.info for turn in episode.turns),
         terminated=episode.terminated,
-        final_observation="",
+        final_observation=final_observation,
     )
 
 

@@ -32,10 +32,11 @@ def evaluate_actor(
     limits: Limits,
     layout: type[PlainText],
     policy_version: int,
+    player: Callable[..., list[Episode]] = play,
 ) -> list[Episode]:
-    """Play the first ``games`` evaluation games."""
+    """Play the first ``games`` evaluation games, in the way of ``play`` or of another function with its arguments."""
     seeds = [evaluation_seed(game) for game in range(games)]
-    return play(
+    return player(
         actor, make_env, seeds,
         task=task, sampling=sampling, limits=limits, layout=layout, policy_version=policy_version,
     )  # fmt: skip

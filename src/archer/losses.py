@@ -72,13 +72,8 @@ def weighted_cloning_loss(logprobs: Tensor, utterance: Tensor, weights: Tensor) 
 
     Shapes: logprobs [T], utterance [T] (index into N of each token), weights [N]. Gradients flow into ``logprobs``.
     """
-    spoken = _of_utterances(logprobs, utterance, weights)
-    loss = -(weights.detach() * spoken).mean()
-    return loss, {
-        "loss": float(loss.detach()),
-        "logprob": float(spoken.detach().mean()),
-        "weight_mean": float(weights.mean()),
-    }
+    loss, metrics = reinforce_loss(logprobs, utterance, weights)  # the same sum; only what stands for A differs
+    return loss, {**metrics, "weight_mean": float(weights.mean())}
 
 
 def _of_utterances(tokens: Tensor, utterance: Tensor, like: Tensor) -> Tensor:

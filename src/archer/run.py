@@ -20,7 +20,7 @@ from archer.checkpoint import (
 )
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted
+from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted_games
 from archer.files import write_json
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
@@ -96,8 +96,7 @@ def play_demonstrations(config: RunConfig, env: Environment) -> list[ScriptedGam
             "set supervised.games to 0 and name a model in model.actor"
         )
     seeds = [demonstration_seed(config.seed, game) for game in range(config.supervised.games)]
-    # The player's seed is another one: a generator begun alike would know what the environment drew.
-    return [play_scripted(env, env.demonstrator(seed + 1), seed) for seed in seeds]
+    return play_scripted_games(env, env.demonstrator, seeds)
 
 
 def demonstration_seed(run_seed: int, game: int) -> int:

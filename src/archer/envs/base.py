@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -148,6 +148,14 @@ def _check_info(info: object, where: str) -> Info:
 
 def _shape(result: object) -> str:
     return f"a tuple of {len(result)}" if isinstance(result, tuple) else f"{type(result).__name__}"
+
+
+def play_scripted_games(env: Environment, player: Callable[[int], Player], seeds: Iterable[int]) -> list[ScriptedGame]:
+    """One game per seed of the environment; ``player`` makes a player from a seed of its own.
+
+    That is another seed: a generator begun alike would know what the environment drew.
+    """
+    return [play_scripted(env, player(seed + 1), seed) for seed in seeds]
 
 
 def play_scripted(env: Environment, player: Player, seed: int, max_turns: int = 1000) -> ScriptedGame:

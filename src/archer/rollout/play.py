@@ -144,15 +144,15 @@ def take_turn(game: Game, state: Ids, utterance: Utterance, rules: Rules) -> Ids
     game.turns.append(Turn(state, utterance, game.observation, reward, info))
     game.observation = observation
     ids = rules.prompts.next(utterance.text, observation, before)
-    final = np.concatenate([state, utterance.ids, ids])
     if terminated:
         end = End.TERMINATED
     elif truncated or len(game.turns) >= rules.limits.max_turns:
         end = End.TURN_LIMIT
-    elif len(final) + rules.sampling.max_tokens > rules.limits.max_tokens:
+    elif len(state) + len(utterance.ids) + len(ids) + rules.sampling.max_tokens > rules.limits.max_tokens:
         end = End.TOKEN_LIMIT
     else:
         return ids
+    final = np.concatenate([state, utterance.ids, ids])
     return Episode(
         turns=_share(game.turns, final),
         end=end,
