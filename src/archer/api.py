@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from archer.rollout.best_of import play_best_of
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LAYOUTS, PlainText
-from archer.run import begin_critic
+from archer.beginning import begin_critic
 from archer.runfolder import RunFolder
 from archer.types import Episode
 
@@ -51,6 +52,17 @@ class LoadedRun:
     def limits(self) -> Limits:
         return Limits.of(self.config.rollout)
 
+    def target(self, env: str | Factory | None) -> str | Factory:
+        """The environment to play: ``env``, or the run's own; ValueError where there is neither."""
+        found = env if env is not None else self.config.env.name
+        if found is None:
+            raise ValueError(f"{self.folder.path} learned from files alone and has no environment; name one")
+        return found
+
+    def player(self, best_of: int) -> Callable[..., list[Episode]]:
+        """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
+        return partial(play_best_of, best_of, load_critic(self)) if best_of else play
+
 
 def load(run: str | Path) -> LoadedRun:
     """Read a run's policy; raises RunFolderError or CheckpointError with what is missing."""
@@ -64,7 +76,9 @@ def load(run: str | Path) -> LoadedRun:
 
 
 def load_critic(run: LoadedRun) -> Critic:
-    """The critic that was trained beside a run's policy."""
+    """The critic that was trained beside a run's policy; ValueError where there is none."""
+    if run.config.critic.method == "none":
+        raise ValueError(f"{run.folder.path} has no critic: its method, {run.config.preset!r}, learns without one")
     critic = begin_critic(run.config, run.actor, [])
     load_module(run.checkpoint / "critic.safetensors", critic)
     return critic
@@ -73,31 +87,31 @@ def load_critic(run: LoadedRun) -> Critic:
 def evaluate(
     run: LoadedRun, *, episodes: int = 1000, greedy: bool = False, best_of: int = 0, env: Factory | None = None
 ) -> dict[str, Any]:
-    """Play evaluation games; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
+    """Play evaluation games as the run plays; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
     ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None.
 
     With ``best_of`` the same games are played once more, the critic choosing among that many sampled utterances in
     each turn; what comes of it stands beside the policy's own results, in ``best_of_return_mean`` and so on.
     """
-    if best_of and greedy:
+    if greedy and (best_of or run.config.rollout.best_of):
         raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
-    target = env if env is not None else run.config.env.name
+    target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     sampling = Sampling(run.config.rollout.utterance_tokens, greedy)
     measure = partial(
         evaluate_actor, run.actor, make_env, episodes,
         task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
     )  # fmt: skip
-    found = _outcome(measure())
+    found = _outcome(measure(player=run.player(run.config.rollout.best_of)))
     if best_of:
-        chosen = _outcome(measure(player=partial(play_best_of, best_of, load_critic(run))))
+        chosen = _outcome(measure(player=run.player(best_of)))
         found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
     rows = run.folder.metrics()
     return found | {
         "start_return": rows[0]["eval/return_mean"] if rows else None,
         "reference_return": reference_return(make_env),
         "episodes": episodes,
-        "games_trained": run.iteration * run.config.rollout.games,
+        "games_trained": int(rows[-1]["games"]) if rows else 0,
     }
 
 
@@ -144,13 +158,12 @@ class _Person:
 def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0) -> None:
     """A person answers a trained agent, whose critic chooses among ``best_of`` utterances if asked to."""
     loaded = load(run)
-    env = make_factory(loaded.config.env.name, loaded.config.env.options)()
+    env = make_factory(loaded.target(None), loaded.config.env.options)()
     observation, _ = check_reset(env.reset(seed=seed))
     first = observation_line(observation)
     console.print(Text(f"{first}  (you answer the agent; an empty line ends the game)", style="dim"))
     sampling = Sampling(loaded.config.rollout.utterance_tokens)
-    player = partial(play_best_of, best_of, load_critic(loaded)) if best_of else play
-    player(
+    loaded.player(best_of or loaded.config.rollout.best_of)(
         loaded.actor, lambda: _Person(first, console), [seed],
         task="terminal", sampling=sampling, limits=loaded.limits, layout=loaded.layout,
     )  # fmt: skip

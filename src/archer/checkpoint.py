@@ -106,6 +106,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_state(checkpoint: Path) -> dict[str, int]:
+    """The counters of a checkpoint."""
+    state: dict[str, int] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    return state
+
+
 def save_module(path: Path, module: torch.nn.Module) -> None:
     """Write a module's parameters and buffers as safetensors."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path)

@@ -18,7 +18,8 @@ from archer.commands import Collect, Command, Envs, Evaluate, Play, Presets, Sco
 from archer.config import RunConfig
 from archer.envs import ENVS, make_factory
 from archer.report.console import interval, print_table, render_game
-from archer.settings import load_yaml, overlay, parse_assignment
+from archer.runfolder import RunFolder
+from archer.settings import Layer, build, parse_assignment, read_yaml
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,18 +38,29 @@ def main(arguments: list[str] | None = None) -> None:
 
 def settings(command: Train) -> RunConfig:
     """The configuration that a train command describes."""
-    if command.preset not in PRESETS:
-        raise ValueError(f"--preset: unknown {command.preset!r}; known: {', '.join(PRESETS)}")
-    env = command.env or RunConfig().env.name
-    config = overlay(RunConfig(), PRESETS[command.preset].settings(env), f"preset {command.preset}")
-    config = dataclasses.replace(config, preset=command.preset)
+    base, layers = RunConfig(), []
+    if command.start_from is not None and command.preset is None:
+        base = RunFolder.open(command.start_from).config()
+    else:
+        name = command.preset or ("archer-offline" if command.offline and command.env is None else "archer")
+        if name not in PRESETS:
+            raise ValueError(f"--preset: unknown {name!r}; known: {', '.join(PRESETS)}")
+        env = command.env or (None if command.offline else base.env.name)
+        layers.append(Layer({"preset": name, "env": {"name": env}}, f"preset {name}"))
+        layers.append(Layer(PRESETS[name].settings(env), f"preset {name}"))
+    if command.start_from is not None:
+        layers.append(Layer({"start_from": str(command.start_from)}, "--start-from"))
+    if command.env is not None:
+        layers.append(Layer({"env": {"name": command.env}}, "--env"))
+    if command.offline:
+        files = [str(path) for path in command.offline]
+        layers.append(Layer({"demonstrations": {"files": files, "games": None}}, "--offline"))
     if command.config is not None:
-        config = load_yaml(config, command.config)
-    for assignment in command.set:
-        config = overlay(config, parse_assignment(assignment), "--set")
+        layers.append(read_yaml(command.config))
+    layers += [Layer(parse_assignment(assignment), "--set") for assignment in command.set]
     if command.seed is not None:
-        config = overlay(config, {"seed": command.seed}, "--seed")
-    return config
+        layers.append(Layer({"seed": command.seed}, "--seed"))
+    return build(base, layers)
 
 
 def _train(command: Train) -> None:
@@ -58,11 +70,10 @@ def _train(command: Train) -> None:
 
         print(to_yaml(config), end="")
         return
-    if command.resume is None:
+    if command.resume is None and config.env.name is not None:
         make_factory(config.env.name, config.env.options)  # refused here, before torch takes seconds to load
     from archer.metrics import make_tracker
     from archer.progress import Progress
-    from archer.runfolder import RunFolder
     from archer.settings import to_dict
     from archer.training import examples, train
 
@@ -75,20 +86,20 @@ def _train(command: Train) -> None:
         print(json.dumps(summary.__dict__))
         return
     console = Console()
-    before, after = examples(RunFolder.open(folder))
-    console.print(render_game(before, "\nA game before training"))
-    console.print(render_game(after, "\nThe same task after training"))
-    rows = {
-        "return before (supervised start)": interval(summary.start_return, summary.start_ci95),
-        "return after": interval(summary.return_mean, summary.return_ci95),
-    }
+    rows: dict[str, str] = {}
+    if (games := examples(RunFolder.open(folder))) is not None:
+        console.print(render_game(games[0], "\nA game before training"))
+        console.print(render_game(games[1], "\nThe same task after training"))
+    if summary.start_return is not None and summary.return_mean is not None:
+        rows["return before"] = interval(summary.start_return, summary.start_ci95)
+        rows["return after"] = interval(summary.return_mean, summary.return_ci95)
     if summary.reference_return is not None:
         rows["best possible return"] = f"{summary.reference_return:.2f}"
     if summary.gap_closed is not None:
         rows["gap closed"] = f"{100 * summary.gap_closed:.0f} %"
     rows["games played, warm-up included"] = str(summary.games)
-    rows["demonstrations cloned"] = str(summary.demonstrations)
-    rows["learning curve"] = summary.curve
+    rows["demonstrations"] = str(summary.demonstrations)
+    rows["learning curve" if summary.curve else "run"] = summary.curve or summary.run
     print_table(console, f"\n{summary.task}", rows)
 
 

@@ -20,7 +20,6 @@ from archer.envs.base import (
     play_scripted_games,
 )
 from archer.rollout.engine import Sampling
-from archer.rollout.play import play
 from archer.types import Observation
 
 PLAYERS = ("demonstrator", "reference")
@@ -40,11 +39,11 @@ def collect_scripted(player: str, make_env: Callable[[], Environment], games: in
 
 
 def collect_run(run: LoadedRun, games: int, seed: int, env: str | Factory | None = None) -> list[ScriptedGame]:
-    """Games of a run's policy as it is, on its own task or on ``env``."""
-    target = env if env is not None else run.config.env.name
+    """Games of a run as it plays, on its own task or on ``env``."""
+    target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     last: dict[int, Observation] = {}
-    episodes = play(
+    episodes = run.player(run.config.rollout.best_of)(
         run.actor, lambda: _Listener(make_env(), last), _seeds(games, seed),
         task=task_name(target), sampling=Sampling(run.config.rollout.utterance_tokens),
         limits=run.limits, layout=run.layout,

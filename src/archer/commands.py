@@ -13,7 +13,7 @@ Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 @dataclass(frozen=True)
 class Train:
-    """Train an agent: supervised start, then online ArCHer.
+    """Train an agent: supervised start, then reinforcement learning by the preset's method.
 
     Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
     archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
@@ -21,8 +21,8 @@ class Train:
 
     run: Path = Path("runs/latest")
     """Folder of the new run."""
-    preset: str = "archer"
-    """A name from `archer presets`."""
+    preset: str | None = None
+    """A name from `archer presets`; left out, archer, or archer-offline where there are files and no environment."""
     env: str | None = None
     """A name from `archer envs`, or package.module:Name of your own."""
     config: Path | None = None
@@ -31,6 +31,10 @@ class Train:
     """Single settings, `name=value`; `archer train --show` lists all names."""
     seed: int | None = None
     """Seed of everything."""
+    offline: tuple[Path, ...] = ()
+    """Conversations to learn from (.jsonl, .parquet or episode shards) in place of the task's demonstrator."""
+    start_from: Path | None = None
+    """Begin with this run's actor, critic and demonstrations, and its settings unless there is a preset."""
     resume: Path | None = None
     """Go on with this run instead; it keeps its own settings."""
     tracker: tuple[Literal["wandb", "trackio"], ...] = ()

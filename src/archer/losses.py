@@ -31,56 +31,55 @@ def critic_loss(values: Tensor, targets: Tensor, expectile: float = 0.5) -> tupl
     }
 
 
-def reinforce_loss(logprobs: Tensor, utterance: Tensor, advantage: Tensor) -> tuple[Tensor, Metrics]:
-    """Token-level policy gradient whose only reward is the utterance's advantage (ArCHer section 3.4).
+def reinforce_loss(logprobs: Tensor, advantage: Tensor, utterances: int) -> tuple[Tensor, Metrics]:
+    """Token-level policy gradient; in ArCHer all tokens of an utterance have its advantage (section 3.4).
 
-        L = -1/N Σ_n A[n] Σ_{t in n} log π(token_t)
+        L = -1/N Σ_n Σ_{t in n} A_t log π(token_t)
 
     The sum over tokens makes Σ log π the log-probability of the whole utterance; the mean is over utterances.
-    Shapes: logprobs [T], utterance [T] (index into N of each token), advantage [N]. Gradients flow into ``logprobs``.
+    Shapes: logprobs and advantage [T], of N utterances. Gradients flow into ``logprobs`` only.
     """
-    spoken = _of_utterances(logprobs, utterance, advantage)
-    loss = -(advantage.detach() * spoken).mean()
-    return loss, {"loss": float(loss.detach()), "logprob": float(spoken.detach().mean())}
+    _check(logprobs, advantage)
+    loss = -(advantage.detach() * logprobs).sum() / utterances
+    return loss, {"loss": float(loss.detach()), "logprob": float(logprobs.detach().sum() / utterances)}
 
 
 def clip_loss(
-    logprobs: Tensor, sampled: Tensor, utterance: Tensor, advantage: Tensor, clip: float
+    logprobs: Tensor, sampled: Tensor, advantage: Tensor, utterances: int, clip: float
 ) -> tuple[Tensor, Metrics]:
-    """PPO's clipped objective, every token with its utterance's advantage (Schulman et al. 2017, eq. 7).
+    """PPO's clipped objective, token by token (Schulman et al. 2017, eq. 7).
 
-        L = -1/N Σ_n Σ_{t in n} min(ρ_t A[n], clip(ρ_t, 1 - ε, 1 + ε) A[n]),  ρ_t = exp(log π_t - sampled_t)
+        L = -1/N Σ_n Σ_{t in n} min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε) A_t),  ρ_t = exp(log π_t - sampled_t)
 
-    Shapes: logprobs, sampled (log-probabilities of the policy that said it) and utterance [T], advantage [N].
-    Gradients flow into ``logprobs``.
+    Shapes: logprobs, sampled (log-probabilities of the policy that said it) and advantage [T], of N utterances.
+    Gradients flow into ``logprobs`` only.
     """
+    _check(logprobs, advantage)
     ratio = (logprobs - sampled.detach()).exp()
-    worth = advantage.detach()[utterance]
+    worth = advantage.detach()
     gain = torch.minimum(ratio * worth, ratio.clamp(1 - clip, 1 + clip) * worth)
-    loss = -_of_utterances(gain, utterance, advantage).mean()
+    loss = -gain.sum() / utterances
     return loss, {
         "loss": float(loss.detach()),
-        "logprob": float(_of_utterances(logprobs.detach(), utterance, advantage).mean()),
+        "logprob": float(logprobs.detach().sum() / utterances),
         "clipped": float(((ratio.detach() - 1).abs() > clip).float().mean()),
     }
 
 
-def weighted_cloning_loss(logprobs: Tensor, utterance: Tensor, weights: Tensor) -> tuple[Tensor, Metrics]:
-    """Negative log-likelihood of whole utterances, each with a weight; no gradient flows through the weights.
+def weighted_cloning_loss(logprobs: Tensor, weights: Tensor, utterances: int) -> tuple[Tensor, Metrics]:
+    """Negative log-likelihood of whole utterances, each token with its utterance's weight.
 
-        L = -1/N Σ_n w[n] Σ_{t in n} log π(token_t)
+        L = -1/N Σ_n Σ_{t in n} w_t log π(token_t)
 
-    Shapes: logprobs [T], utterance [T] (index into N of each token), weights [N]. Gradients flow into ``logprobs``.
+    Shapes: logprobs and weights [T], of N utterances. Gradients flow into ``logprobs`` only.
     """
-    loss, metrics = reinforce_loss(logprobs, utterance, weights)  # the same sum; only what stands for A differs
+    loss, metrics = reinforce_loss(logprobs, weights, utterances)  # the same sum; only what stands for A differs
     return loss, {**metrics, "weight_mean": float(weights.mean())}
 
 
-def _of_utterances(tokens: Tensor, utterance: Tensor, like: Tensor) -> Tensor:
-    """What the tokens [T] of each utterance add up to, in the shape of ``like`` [N]."""
-    if tokens.shape != utterance.shape or like.ndim != 1:
-        raise ValueError(f"shapes do not fit: {tokens.shape} of tokens, utterance {utterance.shape}, {like.shape}")
-    return torch.zeros_like(like).index_add_(0, utterance, tokens)
+def _check(logprobs: Tensor, advantage: Tensor) -> None:
+    if logprobs.ndim != 1 or logprobs.shape != advantage.shape:
+        raise ValueError(f"shapes do not fit: logprobs {tuple(logprobs.shape)}, advantage {tuple(advantage.shape)}")
 
 
 def cloning_loss(logprobs: Tensor) -> tuple[Tensor, Metrics]:

@@ -11,7 +11,7 @@ from archer.types import Episode
 
 
 class Replay:
-    """The newest episodes that together hold at most ``capacity`` turns."""
+    """The newest episodes that together hold at most ``capacity`` turns; with capacity 0, what was added last."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -20,10 +20,13 @@ class Replay:
 
     def add(self, episodes: Iterable[Episode]) -> None:
         """Append episodes and forget the oldest beyond capacity; the newest one always stays."""
+        if self.capacity == 0:
+            self._episodes.clear()
+            self.turns = 0
         for episode in episodes:
             self._episodes.append(episode)
             self.turns += len(episode)
-        while self.turns > self.capacity and len(self._episodes) > 1:
+        while 0 < self.capacity < self.turns and len(self._episodes) > 1:
             self.turns -= len(self._episodes.popleft())
 
     def sample(self, turns: int, generator: np.random.Generator, newest: int | None = None) -> list[Episode]:
@@ -33,23 +36,18 @@ class Replay:
         """
         if not self._episodes:
             raise ValueError("cannot sample from an empty replay: add episodes first")
-        pool: Sequence[Episode] = self._episodes
-        if newest is not None:
-            pool = []
-            held = 0
-            for episode in reversed(self._episodes):
-                pool.append(episode)
-                held += len(episode)
-                if held >= newest:
-                    break
-        drawn: list[Episode] = []
-        total = 0
-        for index in generator.permutation(len(pool)):
-            if total >= turns:
+        return draw(self._episodes if newest is None else self.newest(newest), turns, generator)
+
+    def newest(self, turns: int) -> list[Episode]:
+        """The newest episodes that together hold ``turns`` turns, newest first."""
+        found: list[Episode] = []
+        held = 0
+        for episode in reversed(self._episodes):
+            found.append(episode)
+            held += len(episode)
+            if held >= turns:
                 break
-            drawn.append(pool[int(index)])
-            total += len(drawn[-1])
-        return drawn
+        return found
 
     def latest(self, count: int) -> list[Episode]:
         """The ``count`` newest episodes, oldest of them first."""
@@ -65,3 +63,15 @@ class Replay:
 
     def __iter__(self) -> Iterator[Episode]:
         return iter(self._episodes)
+
+
+def draw(pool: Sequence[Episode], turns: int, generator: np.random.Generator) -> list[Episode]:
+    """Episodes drawn uniformly from ``pool``, without repeats, until they hold ``turns`` turns (or all there are)."""
+    drawn: list[Episode] = []
+    total = 0
+    for index in generator.permutation(len(pool)):
+        if total >= turns:
+            break
+        drawn.append(pool[int(index)])
+        total += len(drawn[-1])
+    return drawn

@@ -14,7 +14,7 @@ def lambda_returns(
     terminated: Sequence[bool],
     lengths: Sequence[int],
     *,
-    discount: float,
+    discount: float | Tensor,
     trace: float,
 ) -> Tensor:
     """λ-returns of every turn of B episodes laid end to end (Sutton & Barto 2018, eq. 12.20).
@@ -22,7 +22,8 @@ def lambda_returns(
         G_t = r_t + γ [(1 - λ) V(s_{t+1}) + λ G_{t+1}],   G behind the last turn = V(final state)
 
     λ = 0 is one-step TD, as ArCHer has it; λ = 1 is Monte Carlo. A terminated episode is worth nothing after its
-    last turn; a truncated one keeps V of its final state, because it was us who stopped it.
+    last turn; a truncated one keeps V of its final state, because it was us who stopped it. Steps may be tokens as well
+    as turns: ``discount`` is then a vector [N], 1 inside an utterance.
 
     Shapes: rewards [N]; next_values [N, H], the value of the state after each turn; terminated and lengths [B],
     the lengths adding up to N. Returns [N, H].
@@ -32,7 +33,8 @@ def lambda_returns(
     ends = turns.cumsum(0) - 1
     alive[ends] = 1.0 - torch.tensor(terminated, dtype=rewards.dtype, device=rewards.device)
     bootstrap = next_values * alive[:, None]
-    one_step = rewards[:, None] + discount * bootstrap
+    gamma = torch.as_tensor(discount, dtype=rewards.dtype, device=rewards.device).expand_as(rewards)[:, None]
+    one_step = rewards[:, None] + gamma * bootstrap
     if trace == 0.0:
         return one_step
     returns = one_step.clone()
@@ -40,6 +42,6 @@ def lambda_returns(
     for back in range(max(lengths)):  # all episodes at once, from their last turns to their first
         longer = turns > back
         at = ends[longer] - back
-        following[longer] = rewards[at, None] + discount * ((1 - trace) * bootstrap[at] + trace * following[longer])
+        following[longer] = rewards[at, None] + gamma[at] * ((1 - trace) * bootstrap[at] + trace * following[longer])
         returns[at] = following[longer]
     return returns

@@ -36,18 +36,23 @@ class RunFolder:
         self.curve_file = path / "curve.png"
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunFolder:
-        """A new run; refuses a folder that holds anything, and one that cannot be written to."""
-        folder = cls(path)
-        if folder.config_file.exists():
+    def check_free(cls, path: Path) -> None:
+        """Refuse a folder that holds anything."""
+        if cls(path).config_file.exists():
             raise RunFolderError(
                 f"{path} already holds a run: continue it with `archer train --resume {path}` or choose another folder"
             )
+        # Folders without files are what a kill before the first one leaves behind.
+        if any(entry.is_file() and entry.name != "lock" for entry in path.rglob("*")):
+            raise RunFolderError(f"{path} is not empty and not a run: choose another folder")
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """A new run; refuses a folder that holds anything, and one that cannot be written to."""
+        folder = cls(path)
+        cls.check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            # Folders without files are what a kill right here leaves behind.
-            if any(entry.is_file() and entry.name != "lock" for entry in path.rglob("*")):
-                raise RunFolderError(f"{path} is not empty and not a run: choose another folder")
             folder.episodes.mkdir(exist_ok=True)
             folder.checkpoints.mkdir(exist_ok=True)
             write_text(folder.config_file, to_yaml(config))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,48 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
-def overlay(
-    base: RunConfig, changes: Mapping[str, Any], source: str, lines: Mapping[str, int] | None = None
-) -> RunConfig:
-    """``base`` with nested ``changes``; raises ConfigError naming ``source``, the field and, if known, its line."""
-    lines = lines or {}
-    merged = _merge(to_dict(base), changes, source, lines, "")
+@dataclass(frozen=True)
+class Layer:
+    """Nested settings that change those below them, and where they come from."""
+
+    changes: Mapping[str, Any]
+    source: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Line of each dotted field, where the source has lines."""
+
+
+def build(base: RunConfig, layers: Sequence[Layer]) -> RunConfig:
+    """``base`` with all layers, the later one winning; checked once they are all on.
+
+    Raises ConfigError naming the field, the layer that set it and, if known, its line.
+    """
+    merged = to_dict(base)
+    set_by: dict[str, str] = {}
+    for layer in layers:
+        merged = _merge(merged, layer, "", set_by)
     try:
         return _ADAPTER.validate_python(merged)
     except ValidationError as error:
-        problems = [
-            f"{_place(source, lines, field)}: {field or 'settings'}: {e['msg']}, got {e['input']!r}"
-            for e in error.errors()
-            for field in [".".join(map(str, e["loc"]))]
-        ]
+        problems = []
+        for fault in error.errors():
+            name = ".".join(map(str, fault["loc"]))
+            place = _nearest(set_by, name) or ", ".join(layer.source for layer in layers)
+            problems.append(f"{place}: {name or 'settings'}: {fault['msg']}, got {_shown(fault['input'])}")
         raise ConfigError("\n".join(problems)) from None
+
+
+def overlay(base: RunConfig, changes: Mapping[str, Any], source: str) -> RunConfig:
+    """``base`` with one layer."""
+    return build(base, [Layer(changes, source)])
 
 
 def load_yaml(base: RunConfig, path: Path) -> RunConfig:
     """``base`` with the settings of a YAML file."""
+    return build(base, [read_yaml(path)])
+
+
+def read_yaml(path: Path) -> Layer:
+    """The settings of a YAML file."""
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -59,10 +83,10 @@ def load_yaml(base: RunConfig, path: Path) -> RunConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if content is None:
-        return base
+        return Layer({}, str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold settings as `name: value` lines, got {type(content).__name__}")
-    return overlay(base, content, str(path), dict(_lines(yaml.compose(text), "")))
+    return Layer(content, str(path), dict(_lines(yaml.compose(text), "")))
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -93,27 +117,47 @@ def _lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
             yield from _lines(value, f"{field}.")
 
 
-def _place(source: str, lines: Mapping[str, int], field: str) -> str:
-    """The source, with the line of the field or of the nearest one around it."""
-    while field and field not in lines:
+def _place(layer: Layer, field: str) -> str:
+    """The layer's source, with the line of the field or of the nearest one around it."""
+    while field and field not in layer.lines:
         field = field.rpartition(".")[0]
-    return f"{source}, line {lines[field]}" if field else source
+    return f"{layer.source}, line {layer.lines[field]}" if field else layer.source
 
 
-def _merge(
-    base: dict[str, Any], changes: Mapping[str, Any], source: str, lines: Mapping[str, int], prefix: str
-) -> dict[str, Any]:
+def _nearest(set_by: Mapping[str, str], field: str) -> str | None:
+    """Who set a field, or the part around it, or a part of it."""
+    around = field
+    while around and around not in set_by:
+        around = around.rpartition(".")[0]
+    if around:
+        return set_by[around]
+    return next((place for name, place in set_by.items() if field and name.startswith(f"{field}.")), None)
+
+
+def _shown(value: Any) -> str:
+    """A wrong value; of a whole part of the settings nothing, as its message says which of them do not fit."""
+    return "these settings" if isinstance(value, dict) and len(value) > 3 else repr(value)
+
+
+def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, str]) -> dict[str, Any]:
     merged = dict(base)
-    for key, value in changes.items():
+    for key, value in _under(layer.changes, prefix).items():
         field = f"{prefix}{key}"
+        place = _place(layer, field)
         if key not in base:
             close = difflib.get_close_matches(str(key), base, n=1)
             hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-            place = _place(source, lines, field)
             raise ConfigError(f"{place}: unknown setting {field}{hint} (known here: {', '.join(base)})")
         nested = isinstance(base[key], dict) and field != "env.options"
         if nested and not isinstance(value, Mapping):
-            place = _place(source, lines, field)
             raise ConfigError(f"{place}: {field} holds settings of its own ({', '.join(base[key])}), got {value!r}")
-        merged[key] = _merge(base[key], value, source, lines, f"{field}.") if nested else value
+        if not nested:
+            set_by[field] = place
+        merged[key] = _merge(base[key], layer, f"{field}.", set_by) if nested else value
     return merged
+
+
+def _under(changes: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    for part in prefix.split(".")[:-1]:
+        changes = changes[part]
+    return changes

@@ -66,6 +66,11 @@ def read_shard(path: Path) -> list[Episode]:
     return [_from_row(row) for row in table.to_pylist()]
 
 
+def count_rows(path: Path) -> int:
+    """Episodes in a shard, 0 where there is none."""
+    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
+
+
 def shard_path(folder: Path, iteration: int) -> Path:
     """Where the episodes of an iteration lie."""
     return folder / f"{iteration:06d}.parquet"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from archer.algorithms.actor import update_actor
+from archer.algorithms.credit import assign_credit
 from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.supervised import clone
+from archer.beginning import Beginning, begin
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return, training_seed
@@ -17,21 +21,9 @@ from archer.metrics import MetricLog, Tracker, episode_metrics
 from archer.progress import Progress
 from archer.report.curve import plot_curve
 from archer.rollout.demonstrations import count_steps
-from archer.rollout.play import play
-from archer.run import (
-    Run,
-    assemble,
-    attach_anchor,
-    begin_actor,
-    demonstrations_as_episodes,
-    keep_demonstrations,
-    play_demonstrations,
-    prepare,
-    restore,
-    save,
-)
+from archer.run import NO_TASK, Run, assemble, attach_anchor, inherit, keep_demonstrations, prepare, restore, save
 from archer.runfolder import RunFolder
-from archer.storage import read_shard, shard_path, write_shard
+from archer.storage import count_rows, read_shard, shard_path, write_shard
 from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
@@ -45,38 +37,44 @@ def learn(run: Run, log: MetricLog, progress: Progress) -> None:
     while run.iteration < config.iterations:
         began = time.perf_counter()
         number = run.iteration + 1
-        episodes = collect(run)
-        played = time.perf_counter() - began
-        run.replay.add(episodes)
-        metrics = episode_metrics(episodes, "rollout")
-        metrics |= update_critic(
-            run.agent, run.replay, config.critic,
-            sampler=run.sampler, seed=[config.seed, number, CRITIC], demonstrations=run.demonstrations,
-        )  # fmt: skip
-        if number > config.warmup:
+        metrics: dict[str, float] = {}
+        if config.rollout.games:
+            episodes = collect(run)
+            metrics |= episode_metrics(episodes, "rollout") | _speed(episodes, time.perf_counter() - began)
+            run.replay.add(episodes)
+            write_shard(shard_path(run.folder.episodes, number), episodes, number)
+        credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
+        if config.critic.method != "none":
+            metrics |= update_critic(
+                run.agent, run.replay, config.critic,
+                sampler=run.sampler, seed=[config.seed, number, CRITIC], demonstrations=run.demonstrations,
+            )  # fmt: skip
+        if config.actor.method != "none" and number > config.warmup:
             metrics |= update_actor(
                 run.agent, run.anchor, run.replay, config.actor,
-                sampler=run.sampler, seed=[config.seed, number, ACTOR],
+                sampler=run.sampler, seed=[config.seed, number, ACTOR], credit=credit, demonstrations=run.demonstrations,
             )  # fmt: skip
         run.iteration = number
-        if config.eval.every and number % config.eval.every == 0:
+        if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
             metrics |= episode_metrics(measure(run, config.eval.games), "eval")
         metrics |= {"games": float(run.games), "warmup": float(number <= config.warmup)}
-        metrics |= {
-            "time/iteration_s": time.perf_counter() - began,
-            "time/games_per_s": len(episodes) / played,
-            "time/tokens_per_s": metrics["rollout/tokens"] / played,
-        }
-        write_shard(shard_path(run.folder.episodes, number), episodes, number)
+        metrics["time/iteration_s"] = time.perf_counter() - began
         log.log(number, metrics)
         save(run)
         progress.advance(metrics)
 
 
+def _speed(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
+    tokens = sum(len(turn.utterance.ids) for episode in episodes for turn in episode.turns)
+    return {"time/games_per_s": len(episodes) / seconds, "time/tokens_per_s": tokens / seconds}
+
+
 def collect(run: Run) -> list[Episode]:
-    """One iteration's games."""
-    seeds = [training_seed(run.config.seed, run.games + game) for game in range(run.config.rollout.games)]
-    return play(
+    """One iteration's games, ``rollout.group`` of each task seed."""
+    group = run.config.rollout.group
+    numbers = range(run.games, run.games + run.config.rollout.games)
+    seeds = [training_seed(run.config.seed, number // group) for number in numbers]
+    return run.player(
         run.agent.actor, run.make_env, seeds,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
         policy_version=run.agent.policy_version,
@@ -85,33 +83,33 @@ def collect(run: Run) -> list[Episode]:
 
 def measure(run: Run, games: int) -> list[Episode]:
     """Evaluation games of the policy as it is."""
+    assert run.make_env is not None, "only where there is an environment"
     return evaluate_actor(
         run.agent.actor, run.make_env, games,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
-        policy_version=run.agent.policy_version,
+        policy_version=run.agent.policy_version, player=run.player,
     )  # fmt: skip
 
 
-def start(config: RunConfig, folder: RunFolder, target: str | Factory, progress: Progress) -> Run:
-    """A new run up to its first checkpoint: supervised start, fresh critic, and how well the start plays."""
-    prepare(config)
-    make_env = make_factory(target, config.env.options)
-    games = play_demonstrations(config, make_env())
-    actor = begin_actor(config, games)
-    demonstrations = demonstrations_as_episodes(config, games, actor, task_name(target))
+def start(config: RunConfig, folder: RunFolder, target: str | Factory | None, begun: Beginning, progress: Progress) -> Run:
+    """A new run up to its first checkpoint: supervised start, fresh critic."""
+    actor, demonstrations = begun.actor, begun.demonstrations
+    if begun.skipped:
+        progress.message(f"{begun.skipped} malformed conversations were skipped")
     if demonstrations:
+        write_shard(folder.demonstrations_file, demonstrations, 0)
+    if demonstrations and config.supervised.epochs and begun.source is None:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
-        write_shard(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations)
-    if demonstrations and config.critic_start.epochs:
+    inherited = inherit(run, begun)
+    if demonstrations and config.critic_start.epochs and config.critic.method != "none" and not inherited:
         progress.stage("critic start", count_steps(demonstrations, config.critic_start))
         start_critic(
             run.agent, demonstrations, config.critic_start, config.critic,
             seed=[config.seed, 0, CRITIC_START], report=progress.advance,
         )  # fmt: skip
-    if config.critic.demonstrations:
-        keep_demonstrations(run, demonstrations)
+    keep_demonstrations(run, lambda: demonstrations)
     save(run)
     attach_anchor(run)
     return run
@@ -119,35 +117,56 @@ def start(config: RunConfig, folder: RunFolder, target: str | Factory, progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished run reports; returns are means over evaluation games with half-widths of 95 % intervals."""
+    """What a finished run reports; returns are means over evaluation games with half-widths of 95 % intervals.
+
+    Without an environment nothing is measured: returns and curve are None.
+    """
 
     run: str
     task: str
-    start_return: float
-    start_ci95: float
-    return_mean: float
-    return_ci95: float
+    start_return: float | None
+    start_ci95: float | None
+    return_mean: float | None
+    return_ci95: float | None
     reference_return: float | None
     gap_closed: float | None
-    """Share of the way from the supervised start to the reference, None where there is no reference."""
+    """Share of the way from the start to the reference, None where there is no reference."""
     games: int
-    """Games played for training, warm-up included."""
+    """Games played for training, warm-up and the runs that this one goes on from included."""
     demonstrations: int
-    curve: str
+    curve: str | None
 
 
 def measure_start(run: Run, log: MetricLog, progress: Progress) -> None:
-    """Evaluate the supervised start once; line 0 of the metrics and ``start.parquet`` hold the outcome."""
-    if run.folder.metrics():
+    """Evaluate the start once; line 0 of the metrics and ``start.parquet`` hold the outcome."""
+    if run.make_env is None or run.folder.metrics():
         return
-    progress.message("measuring the supervised start")
+    progress.message("measuring the start")
     episodes = measure(run, run.config.eval.final_games)
     write_shard(run.folder.path / "start.parquet", episodes, 0)
-    log.log(0, {**episode_metrics(episodes, "eval"), "games": 0.0, "warmup": 1.0})
+    log.log(0, {**episode_metrics(episodes, "eval"), "games": float(run.games), "warmup": 1.0})
 
 
 def finish(run: Run) -> Summary:
-    """Evaluate the trained actor, write ``summary.json``, ``final.parquet`` and ``curve.png``."""
+    """Write ``summary.json``; with an environment, evaluate the trained actor for ``final.parquet`` and ``curve.png``."""
+    outcome = {} if run.make_env is None else _outcome(run)
+    blank = dict.fromkeys(
+        ("start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve")
+    )
+    summary = Summary(
+        run=str(run.folder.path),
+        task=run.task,
+        games=run.games,
+        demonstrations=count_rows(run.folder.demonstrations_file),
+        **(blank | outcome),
+    )
+    write_json(run.folder.summary_file, summary.__dict__)
+    return summary
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    """What the evaluations at both ends come to, and the curve between them."""
+    assert run.make_env is not None
     episodes = measure(run, run.config.eval.final_games)
     write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
     after = episode_metrics(episodes, "eval")
@@ -155,28 +174,22 @@ def finish(run: Run) -> Summary:
     before = rows[0]
     best = reference_return(run.make_env)
     gap = None if best is None else best - before["eval/return_mean"]
-    summary = Summary(
-        run=str(run.folder.path),
-        task=run.task,
-        start_return=before["eval/return_mean"],
-        start_ci95=before["eval/return_ci95"],
-        return_mean=after["eval/return_mean"],
-        return_ci95=after["eval/return_ci95"],
-        reference_return=best,
-        gap_closed=(after["eval/return_mean"] - before["eval/return_mean"]) / gap if gap else None,
-        games=run.games,
-        demonstrations=run.config.supervised.games,
-        curve=str(run.folder.curve_file),
-    )
     plot_curve(
         [*rows, {**after, "iteration": run.iteration, "games": run.games, "warmup": 0.0}],
         run.folder.curve_file,
-        start_return=summary.start_return,
+        start_return=before["eval/return_mean"],
         reference_return=best,
         title=f"{run.task}, {run.config.preset}, seed {run.config.seed}",
     )
-    write_json(run.folder.summary_file, summary.__dict__)
-    return summary
+    return {
+        "start_return": before["eval/return_mean"],
+        "start_ci95": before["eval/return_ci95"],
+        "return_mean": after["eval/return_mean"],
+        "return_ci95": after["eval/return_ci95"],
+        "reference_return": best,
+        "gap_closed": (after["eval/return_mean"] - before["eval/return_mean"]) / gap if gap else None,
+        "curve": str(run.folder.curve_file),
+    }
 
 
 def train(
@@ -201,11 +214,13 @@ def train(
         with folder.lock():
             return _continue(restore(folder, env), progress, trackers)
     config = config or RunConfig()
-    target: str | Factory = env if env is not None else config.env.name
-    make_factory(target, config.env.options)  # refuse a wrong environment before a folder exists
+    target: str | Factory | None = env if env is not None else config.env.name
+    make_env = None if target is None else make_factory(target, config.env.options)
     with RunFolder(path).lock():
-        folder = RunFolder.create(path, config)
-        return _continue(start(config, folder, target, progress), progress, trackers)
+        RunFolder.check_free(path)
+        prepare(config)
+        begun = begin(config, make_env, NO_TASK if target is None else task_name(target))  # refuses before anything is written
+        return _continue(start(config, RunFolder.create(path, config), target, begun, progress), progress, trackers)
 
 
 def _continue(run: Run, progress: Progress, trackers: tuple[Tracker, ...]) -> Summary:
@@ -221,8 +236,13 @@ def _continue(run: Run, progress: Progress, trackers: tuple[Tracker, ...]) -> Su
         progress.close()
 
 
-def examples(folder: RunFolder) -> tuple[Episode, Episode]:
-    """The same evaluation game before and after training: the first that the trained agent won, else the first."""
+def examples(folder: RunFolder) -> tuple[Episode, Episode] | None:
+    """The same evaluation game before and after training: the first that the trained agent won, else the first.
+
+    None where nothing was played.
+    """
+    if not (folder.path / "final.parquet").exists():
+        return None
     before = read_shard(folder.path / "start.parquet")
     after = read_shard(folder.path / "final.parquet")
     index = next((i for i, episode in enumerate(after) if episode.success), 0)

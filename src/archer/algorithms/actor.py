@@ -1,4 +1,4 @@
-"""Updates of the actor: replayed states, advantages from the critic, the loss of the low level that was chosen."""
+"""Updates of the actor: utterances, what they were worth, the loss of the low level that was chosen."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from archer.algorithms.credit import Credit
 from archer.algorithms.low import LOW_LEVELS
 from archer.algorithms.low.spoken import ADVANTAGES, Spoken, played_advantage
 from archer.config import ActorConfig
 from archer.losses import kl_penalty
 from archer.models.actor import Actor
 from archer.models.agent import Agent
-from archer.models.batch import EpisodeBatch, Siblings, collate
-from archer.models.critic import Values
-from archer.replay import Replay
+from archer.models.batch import EpisodeBatch, Siblings, TokenIndex, collate
+from archer.replay import Replay, draw
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
+
+Found = list[tuple[dict[str, float], float]]
+"""Metrics of each part of a batch, with its share of the turns."""
 
 
 def update_actor(
@@ -30,26 +33,46 @@ def update_actor(
     *,
     sampler: SiblingSampler,
     seed: Sequence[int],
+    credit: Credit | None = None,
+    demonstrations: Replay | None = None,
 ) -> dict[str, float]:
-    """``config.updates`` batches of replayed states and ``config.epochs`` gradient steps on each; mean metrics.
+    """``config.updates`` batches of stored states and ``config.epochs`` gradient steps on each; mean metrics.
 
-    Utterances are sampled where the low level learns from them, or a ``reference`` is to be kept near to: for each
-    batch afresh, from the policy as it then is.
+    Utterances are sampled where the low level learns from fresh ones, or where a ``reference`` is to be kept near to
+    and the stored ones are not the policy's own: for each batch afresh, from the policy as it then is. ``credit`` is
+    what played utterances were worth, where the critic alone does not say it. With ``demonstrations``,
+    ``config.demonstrations`` of every batch's turns are theirs.
     """
     generator = np.random.default_rng(list(seed))
     metrics: list[dict[str, float]] = []
     for update in range(config.updates):
-        episodes = replay.sample(config.batch_turns, generator, config.newest_turns)
+        episodes = _draw(replay, demonstrations, config, generator)
         siblings: Sequence[Siblings] | None = None
-        if LOW_LEVELS[config.method].resamples or reference is not None:
+        if config.utterances == "fresh" or (reference is not None and credit is None):
             siblings = sampler.sample(episodes, config.siblings, [*seed, update])
         for _ in range(config.epochs):
-            found: list[tuple[dict[str, float], float]] = []
-            norm = agent.actor_optimizer.step(_losses(agent, reference, episodes, siblings, config, found))
+            found: Found = []
+            norm = agent.actor_optimizer.step(_losses(agent, reference, episodes, siblings, credit, config, found))
             agent.policy_version += 1
             metrics.append({key: sum(part[key] * weight for part, weight in found) for key in found[0][0]})
             metrics[-1]["grad_norm"] = norm
     return {f"actor/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+
+
+def _draw(
+    replay: Replay, demonstrations: Replay | None, config: ActorConfig, generator: np.random.Generator
+) -> list[Episode]:
+    """One batch of games: replay's, and the demonstrations' share."""
+    shown = round(config.demonstrations * config.batch_turns) if demonstrations else 0
+    drawn: list[Episode] = []
+    for games, turns in ((replay, config.batch_turns - shown), (demonstrations, shown)):
+        if games is None or not turns:
+            continue
+        if config.utterances == "best":
+            drawn += draw(games.best(config.best), turns, generator)
+        else:
+            drawn += games.sample(turns, generator, config.newest_turns if games is replay else None)
+    return drawn
 
 
 def _losses(
@@ -57,50 +80,77 @@ def _losses(
     reference: Actor | None,
     episodes: Sequence[Episode],
     siblings: Sequence[Siblings] | None,
+    credit: Credit | None,
     config: ActorConfig,
-    found: list[tuple[dict[str, float], float]],
+    found: Found,
 ) -> Iterator[tuple[Tensor, float]]:
     """The loss of each part of the batch with its share of the turns; metrics and shares are appended to ``found``."""
     turns = sum(len(episode) for episode in episodes)
     for part in _parts(len(episodes), config.accumulation):
         batch = collate(episodes[part], siblings[part] if siblings is not None else None).to(agent.actor.device)
-        with torch.no_grad():
-            values = agent.critic(batch)
         hidden = agent.actor.hidden(batch)
-        spoken = _spoken(agent.actor, hidden, batch, values, config)
-        loss, metrics = LOW_LEVELS[config.method].loss(spoken, config)
-        extra = dict(metrics) | {
-            "advantage_mean": float(spoken.advantage.mean()),
-            "advantage_std": float(spoken.advantage.std()) if len(spoken.advantage) > 1 else 0.0,
-        }
+        tokens = batch.sibling_tokens() if config.utterances == "fresh" else batch.utterance_tokens()
+        spoken = _spoken(agent, hidden, batch, tokens, credit, config)
+        loss, metrics = LOW_LEVELS[config.method](spoken, config)
+        extra = dict(metrics)
+        if config.advantage != "none":
+            extra["advantage_mean"] = float(spoken.advantage.mean())
+            extra["advantage_std"] = float(spoken.advantage.std(correction=0))
+        if agent.baseline_optimizer is not None:
+            extra["baseline_loss"] = _fit_baseline(agent, spoken)
         if reference is not None:
-            tokens = batch.sibling_tokens()
+            own = spoken.logprobs
+            if config.utterances != "fresh" and siblings is not None:  # what was played may be of old policies
+                tokens = batch.sibling_tokens()
+                own = agent.actor.utterance_logprobs(hidden, batch, tokens)
             with torch.no_grad():
                 anchor = reference.logprobs(batch, tokens)
-            # The low level's own where it learns from siblings: the same log-probabilities.
-            own = LOW_LEVELS[config.method].resamples
-            logprobs = spoken.logprobs if own else agent.actor.utterance_logprobs(hidden, batch, tokens)
-            penalty, extra["kl"] = kl_penalty(logprobs, anchor, batch.sibling_at.numel())
+            penalty, extra["kl"] = kl_penalty(own, anchor, int(tokens.utterance[-1]) + 1)
             loss = loss + config.kl * penalty
         weight = len(batch.row) / turns
         found.append((extra, weight))
         yield loss, weight
 
 
-def _spoken(actor: Actor, hidden: Tensor, batch: EpisodeBatch, values: Values, config: ActorConfig) -> Spoken:
-    """The utterances that the low level learns from: siblings, or those that were played."""
-    if LOW_LEVELS[config.method].resamples:
-        tokens, advantage = batch.sibling_tokens(), ADVANTAGES[config.advantage](values).reshape(-1)
+def _spoken(
+    agent: Agent, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex, credit: Credit | None, config: ActorConfig
+) -> Spoken:
+    """The utterances that the low level learns from, with what they were worth."""
+    if config.utterances == "fresh":
         utterances = [utterance for group in batch.siblings for utterance in group]
     else:
-        tokens, advantage = batch.utterance_tokens(), played_advantage(values)
         utterances = [turn.utterance for episode in batch.episodes for turn in episode.turns]
+    logprobs = agent.actor.utterance_logprobs(hidden, batch, tokens)
     return Spoken(
-        logprobs=actor.utterance_logprobs(hidden, batch, tokens),
+        logprobs=logprobs,
         sampled=torch.from_numpy(np.concatenate([u.logprobs for u in utterances])).to(hidden.device),
-        utterance=tokens.utterance,
-        advantage=advantage,
+        advantage=_advantage(agent, batch, tokens, credit, config),
+        baseline=torch.zeros_like(logprobs) if agent.baseline is None else agent.baseline(batch, tokens),
+        utterances=len(utterances),
     )
+
+
+@torch.no_grad()
+def _advantage(
+    agent: Agent, batch: EpisodeBatch, tokens: TokenIndex, credit: Credit | None, config: ActorConfig
+) -> Tensor:
+    """What each token is worth more than expected, [T]."""
+    if credit is not None:
+        shares = np.concatenate([credit[id(episode)] for episode in batch.episodes])
+        return torch.from_numpy(shares).to(batch.ids.device)
+    if config.advantage == "none":
+        return torch.ones(len(tokens.row), device=batch.ids.device)
+    values = agent.learned_critic(batch)
+    fresh = config.utterances == "fresh"
+    return (ADVANTAGES[config.advantage](values).reshape(-1) if fresh else played_advantage(values))[tokens.utterance]
+
+
+def _fit_baseline(agent: Agent, spoken: Spoken) -> float:
+    """One step of the token baseline towards the advantages; its squared error before."""
+    assert agent.baseline is not None and agent.baseline_optimizer is not None
+    loss = (spoken.baseline - spoken.advantage).pow(2).mean()
+    agent.baseline_optimizer.step([(loss / agent.baseline.unit**2, 1.0)])
+    return float(loss.detach())
 
 
 def _parts(count: int, pieces: int) -> list[slice]:

@@ -9,17 +9,20 @@ them in its batches.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from archer.algorithms.high import HIGH_LEVELS, mc
+from archer.algorithms.high import HIGH_LEVELS, HighLevel
 from archer.algorithms.high.targets import Targets
 from archer.config import CriticConfig, CriticStartConfig
 from archer.losses import cloning_loss, critic_loss
 from archer.models.agent import Agent, make_optimizer
-from archer.models.batch import EpisodeBatch, Siblings, collate
+from archer.models.batch import Siblings, collate
+from archer.models.critic import Values
 from archer.optimize import Optimizer, polyak_update, warmup_decay
 from archer.replay import Replay
 from archer.rollout.demonstrations import batches
@@ -36,19 +39,18 @@ def start_critic(
     seed: Sequence[int],
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Fit Q and V to the returns of demonstrations (Monte Carlo), so that the first games meet no blank critic.
+    """Fit the critic to the returns of demonstrations (Monte Carlo), so that the first games meet no blank one.
 
-    Q and V are then the demonstrator's; the updates that follow make them the agent's. ``report`` hears the metrics of
-    every step.
+    Its values are then the demonstrator's; the updates that follow make them the agent's. ``report`` hears the metrics
+    of every step.
     """
-    optimizer = make_optimizer(agent.critic, start)
+    high = HIGH_LEVELS["tokens" if HIGH_LEVELS[config.method].by_token else "mc"]
+    whole = dataclasses.replace(config, trace=1.0)
+    optimizer = make_optimizer(agent.learned_critic, start)
     generator = np.random.default_rng(list(seed))
     for episodes, step, steps in batches(demonstrations, start, generator):
-        batch = collate(episodes).to(agent.actor.device)
-        with torch.no_grad():
-            targets = mc.targets(agent.target_critic(batch), episodes, config)
         optimizer.scale_lr(warmup_decay(step, steps))
-        metrics = _learn(agent, optimizer, batch, targets, config)
+        metrics = _step(agent, optimizer, high, episodes, whole)
         report({f"critic_start/{key}": value for key, value in metrics.items()})
 
 
@@ -65,17 +67,20 @@ def update_critic(
 
     With ``demonstrations``, ``config.demonstrations`` of every batch's turns are theirs.
     """
+    assert agent.critic_optimizer is not None
+    high = HIGH_LEVELS[config.method]
     generator = np.random.default_rng(list(seed))
     shown = round(config.demonstrations * config.batch_turns) if demonstrations else 0
-    drawn = [replay.sample(config.batch_turns - shown, generator) for _ in range(config.updates)]
+    played = config.batch_turns - shown
+    drawn = [replay.sample(played, generator) if played else [] for _ in range(config.updates)]
     if demonstrations:
         for batch in drawn:
             batch += demonstrations.sample(shown, generator)
-    if HIGH_LEVELS[config.method].resamples:
-        said = _resample(sampler, drawn, seed)
-        metrics = [_step(agent, batch, config, [said[id(episode)] for episode in batch]) for batch in drawn]
-    else:
-        metrics = [_step(agent, batch, config) for batch in drawn]
+    said = _resample(sampler, drawn, seed) if high.resamples else {}
+    metrics = [
+        _step(agent, agent.critic_optimizer, high, batch, config, [said[id(e)] for e in batch] if said else None)
+        for batch in drawn
+    ]
     return {f"critic/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
 
 
@@ -87,35 +92,43 @@ def _resample(sampler: SiblingSampler, drawn: Sequence[Sequence[Episode]], seed:
 
 
 def _step(
-    agent: Agent, episodes: Sequence[Episode], config: CriticConfig, siblings: Sequence[Siblings] | None = None
+    agent: Agent,
+    optimizer: Optimizer,
+    high: HighLevel,
+    episodes: Sequence[Episode],
+    config: CriticConfig,
+    siblings: Sequence[Siblings] | None = None,
 ) -> dict[str, float]:
+    """One gradient step towards the targets of a batch and one of the target critic towards the critic."""
+    critic = agent.learned_critic
+    assert agent.target_critic is not None
     batch = collate(episodes, siblings).to(agent.actor.device)
     with torch.no_grad():
-        targets = HIGH_LEVELS[config.method].targets(agent.target_critic(batch), episodes, config)
-    return _learn(agent, agent.critic_optimizer, batch, targets, config)
-
-
-def _learn(
-    agent: Agent, optimizer: Optimizer, batch: EpisodeBatch, targets: Targets, config: CriticConfig
-) -> dict[str, float]:
-    """One gradient step towards the targets and one of the target critic towards the critic."""
-    values = agent.critic(batch, answers=bool(config.answer_weight))
-    q_loss, q_metrics = critic_loss(values.q, targets.q)
-    v_loss, v_metrics = critic_loss(values.v, targets.v, targets.expectile)
-    # In the heads' own units, so that neither the clip nor the answers' weight depends on the size of rewards.
-    loss = (q_loss + v_loss) / agent.critic.unit**2
-    metrics: dict[str, float] = {}
+        targets = high.targets(agent.target_critic(batch, tokens=high.by_token), episodes, config)
+    values = critic(batch, answers=bool(config.answer_weight), tokens=high.by_token)
+    loss, metrics = _value_loss(values, targets)
+    loss = loss / critic.unit**2  # in the heads' own units: neither clip nor answers' weight depends on rewards' size
     if values.answers.numel():
         answer_loss, answer_metrics = cloning_loss(values.answers)
         loss = loss + config.answer_weight * answer_loss
         metrics["answer_loss"] = answer_metrics["loss"]
-    norm = optimizer.step([(loss, 1.0)])
-    polyak_update(agent.target_critic, agent.critic, config.polyak)
-    return metrics | {
-        "q_loss": q_metrics["loss"],
-        "v_loss": v_metrics["loss"],
-        "q_mean": q_metrics["mean"],
-        "v_mean": v_metrics["mean"],
-        "twin_gap": float((values.q[:, 0] - values.q[:, 1]).detach().abs().mean()),
-        "grad_norm": norm,
-    }
+    metrics["grad_norm"] = optimizer.step([(loss, 1.0)])
+    polyak_update(agent.target_critic, critic, config.polyak)
+    return metrics
+
+
+def _value_loss(values: Values, targets: Targets) -> tuple[Tensor, dict[str, float]]:
+    """Squared errors of whatever has targets, and how far the twins are apart."""
+    loss = values.v.new_zeros(())
+    metrics: dict[str, float] = {}
+    for name, found, wanted, expectile in (
+        ("q", values.q, targets.q, 0.5),
+        ("v", values.v, targets.v, targets.expectile),
+        ("token_v", values.v_tokens, targets.tokens, 0.5),
+    ):
+        if wanted is not None:
+            part, of_part = critic_loss(found, wanted, expectile)
+            loss = loss + part
+            metrics |= {f"{name}_loss": of_part["loss"], f"{name}_mean": of_part["mean"]}
+    twins = values.v if targets.q is None else values.q
+    return loss, metrics | {"twin_gap": float((twins[:, 0] - twins[:, 1]).detach().abs().mean())}

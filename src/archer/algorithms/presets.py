@@ -12,10 +12,10 @@ class Preset:
     """A combination of settings; ``settings(env)`` gives what differs from the defaults for a task."""
 
     description: str
-    settings: Callable[[str], Mapping[str, Any]]
+    settings: Callable[[str | None], Mapping[str, Any]]
 
 
-def _archer(env: str) -> Mapping[str, Any]:
+def _archer(env: str | None) -> Mapping[str, Any]:
     if env == "twenty-questions":  # many more objects to know: more examples, a critic that begins with them
         return {
             "env": {"name": env},
@@ -31,7 +31,7 @@ def _archer(env: str) -> Mapping[str, Any]:
     return {"env": {"name": env}}
 
 
-def _archer_paper(env: str) -> Mapping[str, Any]:
+def _archer_paper(env: str | None) -> Mapping[str, Any]:
     """Zhou et al. 2024, appendix table of hyper-parameters and released configuration.
 
     γ is .95 and the warm-up 20 iterations on Twenty Questions, 10 on its ten-object subset.

@@ -9,6 +9,7 @@ from torch import nn
 from archer.config import OptimizerConfig
 from archer.models.actor import Actor
 from archer.models.critic import Critic
+from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 
 
@@ -24,9 +25,20 @@ class Agent:
     """The networks of one run with the state of their optimizers."""
 
     actor: Actor
-    critic: Critic
-    target_critic: Critic
     actor_optimizer: Optimizer
-    critic_optimizer: Optimizer
+    critic: Critic | None = None
+    """With its target and optimizer; None where the method has no critic."""
+    target_critic: Critic | None = None
+    critic_optimizer: Optimizer | None = None
+    baseline: TokenBaseline | None = None
+    """With its optimizer; None where the low level learns no values inside utterances."""
+    baseline_optimizer: Optimizer | None = None
     policy_version: int = 0
     """Actor updates so far."""
+
+    @property
+    def learned_critic(self) -> Critic:
+        """The critic, for whoever cannot do without."""
+        if self.critic is None:
+            raise ValueError("this method has no critic (critic.method is 'none')")
+        return self.critic

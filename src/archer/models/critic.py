@@ -32,6 +32,8 @@ class Values:
     """V of the states after the last turn, [B, H]."""
     answers: Tensor
     """Log-probability of every token that the environment answered, [T]; empty where not asked for or not predicted."""
+    v_tokens: Tensor
+    """V before every token of the played utterances, [T, H]; empty where not asked for."""
 
     def v_next(self, lengths: tuple[int, ...]) -> Tensor:
         """V of the state after every turn, [N, H]; ``lengths`` are the turns of each episode."""
@@ -45,8 +47,9 @@ class Critic(nn.Module, ABC):
     v: Heads
 
     @abstractmethod
-    def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
-        """Every value of the batch; with ``answers`` its predictions of the environment's answers too."""
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
+        """Every value of the batch; with ``answers`` its predictions of the environment's answers too, with ``tokens``
+        V of every token."""
 
     @property
     def unit(self) -> float:
@@ -64,8 +67,8 @@ class Critic(nn.Module, ABC):
         copy.requires_grad_(False)
         return copy
 
-    def __call__(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
-        values: Values = super().__call__(batch, answers=answers)
+    def __call__(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
+        values: Values = super().__call__(batch, answers=answers, tokens=tokens)
         return values
 
 
@@ -91,8 +94,9 @@ class CausalCritic(Critic):
         """Start from a copy of the actor's decoder, which already reads the task's language."""
         return cls(deepcopy(actor.model.base_model), actor.precision)
 
-    def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         hidden = trunk_hidden(self.trunk, batch, self.precision)
+        said = batch.utterance_tokens() if tokens else None
         return Values(
             q=self.q(hidden[batch.row, batch.utterance_at]),
             v=self.v(hidden[batch.row, batch.state_at]),
@@ -101,6 +105,7 @@ class CausalCritic(Critic):
             answers=token_logprobs(self._output, hidden, batch, batch.observation_tokens())
             if answers
             else hidden.new_zeros(0),
+            v_tokens=self.v(hidden[said.row, said.predicted_at]) if said else hidden.new_zeros(0, TWIN),
         )
 
     def _output(self, hidden: Tensor) -> Tensor:

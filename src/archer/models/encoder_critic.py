@@ -55,7 +55,9 @@ class EncoderCritic(Critic):
             torch.manual_seed(seed)
             return cls(RobertaModel(config), actor.tokenizer, actor.tokenizer)
 
-    def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
+        if tokens:
+            raise ValueError("the encoder reads whole utterances and has no values of single tokens")
         turns = [turn for episode in batch.episodes for turn in episode.turns]
         states = self._encode([self._text(turn.prompt_ids) for turn in turns])
         finals = self._encode([self._text(episode.final_prompt_ids) for episode in batch.episodes])
@@ -74,6 +76,7 @@ class EncoderCritic(Critic):
             q_siblings=self.q(torch.cat([repeated, siblings], dim=-1)),
             v_final=self.v(finals),
             answers=states.new_zeros(0),
+            v_tokens=states.new_zeros(0, TWIN),
         )
 
     def _text(self, ids: Any) -> str:

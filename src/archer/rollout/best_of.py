@@ -12,7 +12,7 @@ from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
 from archer.rollout.engine import Sampling
-from archer.rollout.play import Game, Limits, Rules, begin, take_turn
+from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
 from archer.rollout.prompts import PlainText
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode, Ids, Turn, Utterance
@@ -34,15 +34,16 @@ def play_best_of(
     """As ``play``, but each turn says the one of ``count`` sampled utterances that min Q likes best.
 
     Costs ``count`` utterances and a pass of the critic per turn, and histories are read anew in each. What a game
-    says depends on its seed and the weights only.
+    says depends on its seed, how often that stood in ``seeds`` before, and the weights only.
     """
     if count < 1:
         raise ValueError(f"best of {count} cannot be chosen; at least 1 utterance is needed")
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
     sampler = SiblingSampler(actor, sampling)
+    places = list(zip(seeds, count_copies(seeds), strict=True))
     episodes: list[Episode] = []
     for start in range(0, len(seeds), limits.parallel):
-        table = [begin(make_env(), seed, rules) for seed in seeds[start : start + limits.parallel]]
+        table = [begin(make_env(), seed, copy, rules) for seed, copy in places[start : start + limits.parallel]]
         done: dict[int, Episode] = {}
         while len(done) < len(table):
             live = [index for index in range(len(table)) if index not in done]
@@ -62,7 +63,7 @@ def play_best_of(
 def _choose(count: int, critic: Critic, sampler: SiblingSampler, table: Sequence[tuple[Game, Ids]]) -> list[Utterance]:
     """The critic's favourite of ``count`` utterances at the state of every game."""
     states = [state for _, state in table]
-    groups = sampler.at(states, count, [[game.seed, len(game.turns)] for game, _ in table])
+    groups = sampler.at(states, count, [[game.seed, len(game.turns), game.copy] for game, _ in table])
     # To the critic, a game of one turn: the state, one of the candidates as what was said, all of them as siblings.
     cut = [
         Episode(

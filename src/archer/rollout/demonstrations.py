@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from archer.config import DemonstrationsConfig
+from archer.config import PassesConfig
 from archer.envs.base import ScriptedGame
 from archer.rollout.prompts import PlainText, observation_text
 from archer.types import End, Episode, Turn, Utterance
@@ -21,13 +21,13 @@ def texts(games: Sequence[ScriptedGame], layout: type[PlainText] = PlainText) ->
             yield from layout.reply(utterance, answer, game.utterances[:turn])
 
 
-def count_steps(episodes: Sequence[Episode], config: DemonstrationsConfig) -> int:
+def count_steps(episodes: Sequence[Episode], config: PassesConfig) -> int:
     """Gradient steps that ``batches`` makes of the episodes."""
     return config.epochs * -(-len(episodes) // config.batch_games)
 
 
 def batches(
-    episodes: Sequence[Episode], config: DemonstrationsConfig, generator: np.random.Generator
+    episodes: Sequence[Episode], config: PassesConfig, generator: np.random.Generator
 ) -> Iterator[tuple[list[Episode], int, int]]:
     """``batch_games`` episodes at a time, shuffled anew in every epoch; with the number of each step and of all."""
     steps = count_steps(episodes, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -53,6 +54,8 @@ class Game:
 
     env: Environment
     seed: int
+    copy: int
+    """How many games of the same seed came before it in the call."""
     observation: Observation
     turns: list[Turn] = field(default_factory=list)
 
@@ -75,7 +78,7 @@ def play(
     """Play one episode per seed and return them in the order of ``seeds``.
 
     Each game has a cache row of its own; a game that ends makes room for the next one at once. What a game says
-    depends on its seed and the weights only.
+    depends on its seed, how often that stood in ``seeds`` before, and the weights only.
     """
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
     rows = min(limits.parallel, len(seeds))
@@ -83,16 +86,18 @@ def play(
     games: list[Game] = []
     episodes: dict[int, Episode] = {}
     waiting = iter(range(len(seeds)))
+    copies = count_copies(seeds)
     order: list[int] = []  # index into seeds of the game on each row
 
     def start(index: int, env: Environment, row: int | None) -> None:
-        game, ids = begin(env, seeds[index], rules)
+        game, ids = begin(env, seeds[index], copies[index], rules)
+        stream = [game.seed, game.copy] if game.copy else [game.seed]
         if row is None:
-            engine.open(ids, [game.seed])
+            engine.open(ids, stream)
             games.append(game)
             order.append(index)
         else:
-            engine.open(ids, [game.seed], row)
+            engine.open(ids, stream, row)
             games[row], order[row] = game, index
 
     for _ in range(rows):
@@ -121,7 +126,17 @@ def play(
     return [episodes[index] for index in range(len(seeds))]
 
 
-def begin(env: Environment, seed: int, rules: Rules) -> tuple[Game, Ids]:
+def count_copies(seeds: Sequence[int]) -> list[int]:
+    """How often each seed stands in the list before its place."""
+    met: Counter[int] = Counter()
+    found: list[int] = []
+    for seed in seeds:
+        found.append(met[seed])
+        met[seed] += 1
+    return found
+
+
+def begin(env: Environment, seed: int, copy: int, rules: Rules) -> tuple[Game, Ids]:
     """A new game, and what the agent is told first."""
     observation, _ = check_reset(_guard(env.reset, seed, 0)(seed=seed))
     ids = rules.prompts.first(observation)
@@ -130,7 +145,7 @@ def begin(env: Environment, seed: int, rules: Rules) -> tuple[Game, Ids]:
             f"rollout.max_tokens={rules.limits.max_tokens} is too small: the first observation of {rules.task!r} "
             f"has {len(ids)} tokens and an utterance may take {rules.sampling.max_tokens} more"
         )
-    return Game(env, seed, observation), ids
+    return Game(env, seed, copy, observation), ids
 
 
 def take_turn(game: Game, state: Ids, utterance: Utterance, rules: Rules) -> Ids | Episode:

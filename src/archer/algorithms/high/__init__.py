@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from archer.algorithms.high import iql, mc, sarsa, td
+from archer.algorithms.high import gae, iql, mc, sarsa, td, tokens
 from archer.algorithms.high.targets import Targets
 from archer.config import CriticConfig
 from archer.models.critic import Values
@@ -20,6 +20,8 @@ class HighLevel:
     """Targets of a batch from the target critic's values of it."""
     resamples: bool = False
     """Whether V is learned from utterances of the policy as it is, and not from those that were played."""
+    by_token: bool = False
+    """Whether the values are of single tokens."""
 
 
 HIGH_LEVELS: dict[str, HighLevel] = {
@@ -27,4 +29,6 @@ HIGH_LEVELS: dict[str, HighLevel] = {
     "sarsa": HighLevel(sarsa.targets),
     "iql": HighLevel(iql.targets),
     "mc": HighLevel(mc.targets),
+    "gae": HighLevel(gae.targets),
+    "tokens": HighLevel(tokens.targets, by_token=True),
 }

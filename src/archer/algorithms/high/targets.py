@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from archer.models.batch import after_each_turn
 from archer.models.critic import Values
 from archer.returns import lambda_returns
 from archer.types import Episode
@@ -16,12 +17,14 @@ from archer.types import Episode
 
 @dataclass(frozen=True)
 class Targets:
-    """What both heads of Q and V are to become at the N turns of a batch."""
+    """What both heads of Q and V are to become at the N turns or T tokens of a batch; None what is not learned."""
 
-    q: Tensor
+    q: Tensor | None = None
     """[N, H]."""
-    v: Tensor
+    v: Tensor | None = None
     """[N, H]."""
+    tokens: Tensor | None = None
+    """V before every token of the played utterances, [T, H]."""
     expectile: float = 0.5
     """Expectile of its targets that V learns: 0.5 is their mean, 1 would be their maximum."""
 
@@ -35,5 +38,22 @@ def returns_of(target: Values, episodes: Sequence[Episode], discount: float, tra
         [episode.terminated for episode in episodes],
         lengths,
         discount=discount,
+        trace=trace,
+    )
+
+
+def token_returns_of(values: Values, episodes: Sequence[Episode], discount: float, trace: float) -> Tensor:
+    """λ-returns of every token of the played utterances, [T, H]; rewards are paid, and γ applies, at their last tokens."""
+    turns = [turn for episode in episodes for turn in episode.turns]
+    ends = torch.tensor([len(turn.utterance.ids) for turn in turns]).cumsum(0) - 1
+    rewards = torch.zeros(len(values.v_tokens)).index_copy(0, ends, torch.tensor([turn.reward for turn in turns]))
+    gamma = torch.ones(len(rewards)).index_fill(0, ends, discount)
+    lengths = [sum(len(turn.utterance.ids) for turn in episode.turns) for episode in episodes]
+    return lambda_returns(
+        rewards.to(values.v_tokens),
+        after_each_turn(values.v_tokens, values.v_final, lengths),
+        [episode.terminated for episode in episodes],
+        lengths,
+        discount=gamma.to(values.v_tokens),
         trace=trace,
     )

@@ -18,4 +18,4 @@ from archer.losses import Metrics, weighted_cloning_loss
 def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
     """Cloning with weights exp(β A), capped."""
     weights = (config.beta * spoken.advantage).exp().clamp(max=config.weight_cap)
-    return weighted_cloning_loss(spoken.logprobs, spoken.utterance, weights)
+    return weighted_cloning_loss(spoken.logprobs, weights, spoken.utterances)

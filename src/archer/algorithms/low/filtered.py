@@ -15,4 +15,4 @@ from archer.losses import Metrics, weighted_cloning_loss
 def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
     """Cloning of the utterances above the threshold."""
     weights = (spoken.advantage > config.threshold).to(spoken.advantage.dtype)
-    return weighted_cloning_loss(spoken.logprobs, spoken.utterance, weights)
+    return weighted_cloning_loss(spoken.logprobs, weights, spoken.utterances)

@@ -17,4 +17,4 @@ from archer.losses import Metrics, clip_loss
 
 def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
     """The clipped objective."""
-    return clip_loss(spoken.logprobs, spoken.sampled, spoken.utterance, spoken.advantage, config.clip_ratio)
+    return clip_loss(spoken.logprobs, spoken.sampled, spoken.advantage, spoken.utterances, config.clip_ratio)

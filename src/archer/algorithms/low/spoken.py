@@ -15,13 +15,15 @@ class Spoken:
     """N utterances of T tokens in all."""
 
     logprobs: Tensor
-    """Log-probability of every token under the actor as it is, [T]; the only thing with a gradient."""
+    """Log-probability of every token under the actor as it is, [T]; with its gradient."""
     sampled: Tensor
     """The same under the policy that said it, [T]; NaN where no policy did."""
-    utterance: Tensor
-    """Index into N of each token's utterance, [T]."""
     advantage: Tensor
-    """[N]."""
+    """What each token is worth more than expected, [T]; the same for all tokens of an utterance but for a token critic."""
+    baseline: Tensor
+    """Learned value of what stood before each token, in the same terms, [T]; with its gradient, 0 where none is learned."""
+    utterances: int
+    """N."""
 
 
 def value_advantage(values: Values) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every setting of a run: typed, documented, checked before anything is loaded."""
+"""The settings of each part of a run, typed and documented."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-_STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid")
 
 # Strict, so that `true` is not taken for 1.
 Positive = Annotated[int, Field(ge=1, strict=True)]
@@ -20,17 +20,18 @@ Weight = Annotated[float, Field(ge=0, strict=True)]
 Norm = Annotated[float, Field(gt=0, strict=True)]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class EnvConfig:
     """The task."""
 
-    name: str = "twenty-questions-10"
-    """A name from `archer envs`, or `package.module:Name` of a class or factory of your own."""
+    name: str | None = "twenty-questions-10"
+    """A name from `archer envs`, or `package.module:Name` of a class or factory of your own; none to learn from files
+    alone: then nothing is played or measured."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TinyConfig:
     """Size of the built-in models, used where no path or name is given."""
 
@@ -44,7 +45,7 @@ class TinyConfig:
     """Most entries of the tokenizer that is trained on the demonstrations."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """The networks."""
 
@@ -60,7 +61,7 @@ class ModelConfig:
     """Size of the built-in models."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class OptimizerConfig:
     """How a network follows its gradient."""
 
@@ -74,8 +75,24 @@ class OptimizerConfig:
     """Largest gradient norm."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class DemonstrationsConfig(OptimizerConfig):
+@dataclass(frozen=True, config=STRICT)
+class DemonstrationsConfig:
+    """Conversations to begin with: the task's scripted demonstrator plays them, or they come from files."""
+
+    games: Natural | None = 12_000
+    """Games that the demonstrator plays, or the most that are taken from the files; none takes all of these."""
+    files: tuple[str, ...] = ()
+    """Conversations in JSONL or Parquet, or episode shards of earlier runs, in place of the demonstrator."""
+    skip_malformed: bool = False
+    """Leave out conversations that cannot be read, and count them, instead of refusing the files."""
+
+    def __post_init__(self) -> None:
+        if self.games is None and not self.files:
+            raise ValueError("games=null takes all conversations of files, and there are none; give a number")
+
+
+@dataclass(frozen=True, config=STRICT)
+class PassesConfig(OptimizerConfig):
     """Learning from the demonstrations, pass by pass; the learning rates warm up and decay."""
 
     epochs: Natural = 0
@@ -84,26 +101,28 @@ class DemonstrationsConfig(OptimizerConfig):
     """Games per gradient step."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class SupervisedConfig(DemonstrationsConfig):
-    """The supervised start."""
+@dataclass(frozen=True, config=STRICT)
+class SupervisedConfig(PassesConfig):
+    """The supervised start: cloning the demonstrations."""
 
     lr: Rate = 0.01
     matrix_lr: MatrixRate = 0.01
-    epochs: Positive = 1
+    epochs: Natural = 1
     batch_games: Positive = 8
-    games: Natural = 12_000
-    """Demonstrations to clone; 0 starts from the actor as it is."""
     answer_weight: Weight = 1.0
     """Weight of predicting the environment's answers too; 0 clones utterances only."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class RolloutConfig:
     """Playing."""
 
-    games: Positive = 192
-    """Games per iteration."""
+    games: Natural = 192
+    """Games per iteration; 0 plays none and learns from the demonstrations alone."""
+    group: Positive = 1
+    """Games of the same task seed: `games` of them are `games / group` tasks."""
+    best_of: Natural = 0
+    """The critic chooses what to say among this many samples, in every game and evaluation; 0 says the first."""
     parallel: Positive = 192
     """Games played at once."""
     utterance_tokens: Positive = 16
@@ -117,21 +136,22 @@ class RolloutConfig:
     """Longest conversation."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class CriticConfig(OptimizerConfig):
     """The high level: what an utterance is worth."""
 
-    method: Literal["td", "sarsa", "iql", "mc"] = "td"
-    """`td`: ArCHer's, V follows the policy. `sarsa`: V of what was played. `iql`: an expectile of it. `mc`: returns."""
+    method: Literal["td", "sarsa", "iql", "mc", "gae", "tokens", "none"] = "td"
+    """`td`: ArCHer's, V follows the policy. `sarsa`: V of what was played. `iql`: an expectile of it. `mc`: returns.
+    `gae`: λ-returns, PPO's. `tokens`: the same for V before every token. `none`: no critic."""
     matrix_lr: MatrixRate = 2e-3
     updates: Positive = 40
     """Gradient steps per iteration."""
     batch_turns: Positive = 96
     """Turns per gradient step, in whole games."""
     discount: Fraction = 0.9
-    """γ between utterances. Tokens inside one utterance are never discounted."""
+    """γ between utterances, of advantages too. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.9
-    """λ of the return that Q learns: 0 is one-step TD (the paper), 1 is Monte Carlo; `mc` always has 1."""
+    """λ of the return that Q learns, and of GAE: 0 is one-step TD (the paper), 1 is Monte Carlo; `mc` always has 1."""
     expectile: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.9
     """`iql` only: expectile of Q over played utterances that V learns; 0.5 is their mean."""
     answer_weight: Weight = 1.0
@@ -142,37 +162,45 @@ class CriticConfig(OptimizerConfig):
     """Step of the target critic after every update: target += polyak · (critic - target)."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class CriticStartConfig(DemonstrationsConfig):
+@dataclass(frozen=True, config=STRICT)
+class CriticStartConfig(PassesConfig):
     """The critic's start: fitting the returns of the demonstrations. Without it the critic begins knowing nothing."""
 
     lr: Rate = 5e-3
     matrix_lr: MatrixRate = 5e-3
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ActorConfig(OptimizerConfig):
     """The low level: which tokens to say."""
 
-    method: Literal["reinforce", "ppo", "awr", "filtered"] = "reinforce"
-    """`reinforce` (ArCHer's) and `ppo` learn from freshly sampled utterances, `awr` and `filtered` from played ones."""
+    method: Literal["reinforce", "baseline", "ppo", "awr", "filtered", "cloning", "none"] = "reinforce"
+    """`reinforce`: ArCHer's. `baseline`: with a learned value of every token. `ppo`: clipped. `awr`, `filtered`: likelihood
+    weighted by advantage. `cloning`: plain likelihood. `none`: the actor stays as it is."""
+    utterances: Literal["fresh", "played", "best"] = "fresh"
+    """What it learns from: `fresh` samples at replayed states, what was `played`, or what was played in the `best` games."""
+    advantage: Literal["value", "siblings", "gae", "token_gae", "group", "steps", "none"] = "siblings"
+    """An utterance's Q minus the critic's V (`value`, the paper) or minus its siblings' mean Q (`siblings`, fresh ones
+    only). Of played ones also: `gae`, `token_gae` from rewards and V; `group` (GRPO), `steps` (GiGPO) from the returns of
+    games of one task seed. `none`: all count alike."""
     lr: Rate = 5e-4
     weight_decay: Weight = 0.0
     updates: Positive = 4
     """Batches per iteration."""
     epochs: Positive = 1
-    """Gradient steps on each batch and its utterances; `ppo` only."""
+    """Gradient steps on each batch of fresh utterances; `ppo` only."""
     batch_turns: Positive = 192
     """Replayed states per gradient step, in whole games."""
     newest_turns: Positive = 2000
     """Replayed states come from the newest games that hold this many turns: near what the policy now meets."""
+    best: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
+    """`utterances=best` only: the fraction of replay, by return, that is learned from."""
+    demonstrations: Fraction = 0.0
+    """Share of every batch's turns that comes from the demonstrations."""
     accumulation: Positive = 1
     """Parts a batch is cut into to save memory; the gradient is the exact mean over all of it."""
     siblings: Positive = 4
     """Utterances sampled per state."""
-    advantage: Literal["value", "siblings"] = "siblings"
-    """Baseline of an utterance's Q: the critic's V (the paper) or the other siblings' mean. What was played has no
-    siblings: `awr` and `filtered` take the critic's V."""
     clip_ratio: Rate = 0.2
     """`ppo` only: ε, how far the probability of a token may move before it no longer pays."""
     beta: Annotated[float, Field(gt=0, strict=True)] = 1.0
@@ -185,16 +213,34 @@ class ActorConfig(OptimizerConfig):
     """Weight of the KL divergence to the supervised start, in units of return per nat and utterance."""
 
     def __post_init__(self) -> None:
-        if self.method in ("reinforce", "ppo") and self.advantage == "siblings" and self.siblings < 2:
+        if self.method == "none":
+            return
+        if (self.method == "cloning") != (self.advantage == "none"):
+            raise ValueError("method='cloning' and advantage='none' go together: each says that all utterances count alike")
+        fresh = self.utterances == "fresh"
+        if fresh and self.advantage not in ("value", "siblings"):
+            raise ValueError(f"advantage={self.advantage!r} is of utterances that were played: set utterances='played'")
+        if not fresh and self.advantage == "siblings":
+            raise ValueError("advantage='siblings' compares fresh samples; what was played has none: set advantage='value'")
+        if self.advantage == "siblings" and self.siblings < 2:
             raise ValueError("advantage='siblings' compares siblings, so siblings must be at least 2")
-        if self.epochs > 1 and self.method != "ppo":
+        if self.epochs > 1 and not (self.method == "ppo" and fresh):
             raise ValueError(
-                f"epochs={self.epochs} takes several steps on the same utterances, which only method='ppo' allows for; "
-                "raise updates instead"
+                f"epochs={self.epochs} takes several steps on the same fresh utterances, which only method='ppo' allows "
+                "for; raise updates instead"
             )
+        if self.utterances == "best" and self.method not in ("cloning", "awr", "filtered"):
+            raise ValueError(f"method={self.method!r} would learn from a choice of games by their return; clone them instead")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
+class BaselineConfig(OptimizerConfig):
+    """The value of every token inside an utterance, which `actor.method=baseline` learns beside the actor."""
+
+    matrix_lr: MatrixRate = 2e-3
+
+
+@dataclass(frozen=True, config=STRICT)
 class EvalConfig:
     """Evaluation on games that are never trained on."""
 
@@ -204,42 +250,3 @@ class EvalConfig:
     """Games of an evaluation while training; an interval needs two."""
     final_games: Several = 1000
     """Games of the evaluations of the supervised start and of the end."""
-
-
-@dataclass(frozen=True, config=_STRICT)
-class RunConfig:
-    """A whole run. The defaults are one vetted run of the 10-object game; anything else is an experiment."""
-
-    preset: str = "archer"
-    """The preset these settings started from; a record, not a switch."""
-    env: EnvConfig = Field(default_factory=EnvConfig)
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    supervised: SupervisedConfig = Field(default_factory=SupervisedConfig)
-    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
-    critic_start: CriticStartConfig = Field(default_factory=CriticStartConfig)
-    critic: CriticConfig = Field(default_factory=CriticConfig)
-    actor: ActorConfig = Field(default_factory=ActorConfig)
-    eval: EvalConfig = Field(default_factory=EvalConfig)
-    iterations: Positive = 80
-    """Iterations of play and learning."""
-    warmup: Natural = 2
-    """First iterations, in which only the critic learns, so that the first advantages are not noise."""
-    replay_turns: Positive = 10_000
-    """Turns that replay holds; the oldest games are forgotten beyond it."""
-    seed: Natural = 0
-    """Every random draw of the run derives from it."""
-    device: str = "cpu"
-    """Torch device of the learner and the players."""
-    threads: Natural = 0
-    """CPU threads of torch; 0 leaves torch's choice. A resumed run is exact only with the same number."""
-    keep_checkpoints: Positive = 2
-    """Newest checkpoints that are kept."""
-
-    def __post_init__(self) -> None:
-        if not self.supervised.games:
-            for name, value in (
-                ("critic_start.epochs", self.critic_start.epochs),
-                ("critic.demonstrations", self.critic.demonstrations),
-            ):
-                if value:
-                    raise ValueError(f"{name}={value} learns from demonstrations, but supervised.games is 0")

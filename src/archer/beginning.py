@@ -1,0 +1,188 @@
+"""How a run begins: its demonstrations, its actor before any training, and fresh values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
+from archer.config import RunConfig
+from archer.conversations import read_all
+from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted_games
+from archer.models.actor import Actor
+from archer.models.critic import CausalCritic, Critic
+from archer.models.encoder_critic import EncoderCritic
+from archer.models.tiny import build_tiny_actor
+from archer.returns import lambda_returns
+from archer.rollout.demonstrations import texts, to_episode
+from archer.rollout.prompts import LAYOUTS, line_breaks
+from archer.runfolder import RunFolder
+from archer.storage import read_shard
+from archer.types import Episode
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with."""
+
+    actor: Actor
+    demonstrations: list[Episode]
+    skipped: int = 0
+    """Malformed conversations that were left out."""
+    source: Path | None = None
+    """Checkpoint of the run that it goes on from; its actor has been trained."""
+    games_before: int = 0
+    """Games that were played for the training of that run."""
+
+
+def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: str) -> Beginning:
+    """Demonstrations and the actor, from another run or made here; refuses all that cannot work before anything is written.
+
+    Raises ValueError for settings that do not fit, ConversationError for files, CheckpointError for the other run.
+    """
+    if config.start_from is not None:
+        return _go_on_from(config, Path(config.start_from), task)
+    games, skipped = gather_demonstrations(config, make_env)
+    actor = begin_actor(config, games)
+    return Beginning(actor, in_tokens(config, games, actor, task), skipped)
+
+
+def gather_demonstrations(
+    config: RunConfig, make_env: Callable[[], Environment] | None
+) -> tuple[list[ScriptedGame], int]:
+    """Conversations of the files, or the scripted demonstrator's games; and how many malformed ones were skipped."""
+    wanted = config.demonstrations
+    if wanted.files:
+        games, skipped = read_all(map(Path, wanted.files), skip=wanted.skip_malformed)
+        return games[: wanted.games], skipped
+    if not wanted.games:
+        return [], 0
+    assert make_env is not None, "refused with the settings"
+    env = make_env()
+    if not isinstance(env, Demonstrated):
+        raise ValueError(
+            f"demonstrations.games={wanted.games}, but the task {config.env.name!r} has no demonstrator(seed); "
+            "set demonstrations.games to 0 and name a model in model.actor, or name files in demonstrations.files"
+        )
+    seeds = [demonstration_seed(config.seed, game) for game in range(wanted.games)]
+    return play_scripted_games(env, env.demonstrator, seeds), 0
+
+
+def demonstration_seed(run_seed: int, game: int) -> int:
+    """Seed of a demonstration: even, like training games, in a range of its own."""
+    return 2 * (1_000_000_000_000 + run_seed * 10_000_019 + game)
+
+
+def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
+    """The actor before any training."""
+    if config.model.actor is not None:
+        actor = Actor.from_pretrained(config.model.actor)
+    elif not games:
+        raise ValueError("model.actor is not set and there are no demonstrations to make the built-in tiny model from")
+    else:
+        tiny = config.model.tiny
+        actor = build_tiny_actor(
+            texts(games, LAYOUTS[config.rollout.layout]),
+            layers=tiny.layers,
+            width=tiny.width,
+            heads=tiny.heads,
+            context=config.rollout.max_tokens,
+            vocabulary=tiny.vocabulary,
+            seed=config.seed,
+        )
+    _check_context(config, actor)
+    if LAYOUTS[config.rollout.layout].one_line:
+        if any("\n" in utterance for game in games for utterance in game.utterances):
+            raise ValueError(
+                f"rollout.layout={config.rollout.layout!r} is for utterances of one line, but the demonstrator's have "
+                "line breaks; choose another layout"
+            )
+        actor.suppress(line_breaks(actor.tokenizer))
+    actor.precision = PRECISIONS[config.model.precision]
+    return actor.to(config.device)
+
+
+def in_tokens(config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str) -> list[Episode]:
+    """Demonstrations in the actor's tokens; ValueError for one that is longer than a conversation may be."""
+    prompts = LAYOUTS[config.rollout.layout](actor.tokenizer)
+    episodes = [
+        to_episode(game, prompts, seed=demonstration_seed(config.seed, index), task=task)
+        for index, game in enumerate(games)
+    ]
+    for number, episode in enumerate(episodes, start=1):
+        tokens = len(episode.final_prompt_ids)
+        if tokens > config.rollout.max_tokens:
+            raise ValueError(
+                f"demonstration {number} has {tokens} tokens and rollout.max_tokens={config.rollout.max_tokens}; "
+                "raise that, or shorten or leave out the conversation"
+            )
+    return episodes
+
+
+def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episode]) -> Critic:
+    """A fresh critic; with demonstrations, its unit is the spread of their discounted returns."""
+    torch.manual_seed(config.seed)  # heads are initialised at random
+    critic: Critic
+    if config.model.critic == "encoder":
+        critic = EncoderCritic.build(config.model.critic_model, actor, seed=config.seed)
+    else:
+        trunk = actor if config.model.critic_model is None else Actor.from_pretrained(config.model.critic_model)
+        critic = CausalCritic.from_actor(trunk)
+        if demonstrations:
+            rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in demonstrations])).double()
+            returns = lambda_returns(
+                rewards,
+                torch.zeros(len(rewards), 1, dtype=torch.float64),
+                [True] * len(demonstrations),
+                [len(episode) for episode in demonstrations],
+                discount=config.critic.discount,
+                trace=1.0,
+            )
+            critic.set_units(float(returns.mean()), float(returns.std(correction=0)))
+    return critic.to(config.device)
+
+
+def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
+    """The actor of another run's newest checkpoint and its demonstrations, or those of files that are named."""
+    folder = RunFolder.open(path)
+    earlier = folder.config()
+    if earlier.rollout.layout != config.rollout.layout:
+        raise ValueError(
+            f"rollout.layout={config.rollout.layout!r}, but the run {path} was trained with "
+            f"{earlier.rollout.layout!r}: its actor would not understand; set the same"
+        )
+    checkpoint = latest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        raise CheckpointError(f"start_from: {path} has no checkpoint yet")
+    actor = load_actor(config, checkpoint)
+    _check_context(config, actor)
+    skipped = 0
+    if config.demonstrations.files:
+        games, skipped = gather_demonstrations(config, None)
+        episodes = in_tokens(config, games, actor, task)
+    else:
+        file = folder.demonstrations_file
+        episodes = read_shard(file)[: config.demonstrations.games] if file.exists() else []
+    state = read_state(checkpoint)
+    played = state["games_before"] + state["iteration"] * earlier.rollout.games
+    return Beginning(actor, episodes, skipped, checkpoint, played)
+
+
+def load_actor(config: RunConfig, checkpoint: Path) -> Actor:
+    """A checkpoint's actor, ready to learn."""
+    actor = Actor.from_pretrained(checkpoint / "actor")
+    actor.precision = PRECISIONS[config.model.precision]
+    return actor.to(config.device)
+
+
+def _check_context(config: RunConfig, actor: Actor) -> None:
+    if actor.context is not None and actor.context < config.rollout.max_tokens:
+        raise ValueError(
+            f"rollout.max_tokens={config.rollout.max_tokens} is more than the model can read ({actor.context} tokens)"
+        )

@@ -1,0 +1,87 @@
+"""Every setting of a run: typed, documented, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from archer.config.combinations import check_combination
+from archer.config.parts import (
+    STRICT,
+    ActorConfig,
+    BaselineConfig,
+    CriticConfig,
+    CriticStartConfig,
+    DemonstrationsConfig,
+    EnvConfig,
+    EvalConfig,
+    ModelConfig,
+    Natural,
+    OptimizerConfig,
+    PassesConfig,
+    Positive,
+    RolloutConfig,
+    SupervisedConfig,
+    TinyConfig,
+)
+
+__all__ = [
+    "ActorConfig",
+    "BaselineConfig",
+    "CriticConfig",
+    "CriticStartConfig",
+    "DemonstrationsConfig",
+    "EnvConfig",
+    "EvalConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PassesConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "SupervisedConfig",
+    "TinyConfig",
+]
+
+
+@dataclass(frozen=True, config=STRICT)
+class RunConfig:
+    """A whole run. The defaults are one vetted run of the 10-object game; anything else is an experiment."""
+
+    preset: str = "archer"
+    """The preset these settings started from; a record, not a switch."""
+    env: EnvConfig = Field(default_factory=EnvConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    start_from: str | None = None
+    """Folder of a run to begin with: its actor, its demonstrations, and its critic if this run has one of the kind.
+    Nothing is cloned then."""
+    demonstrations: DemonstrationsConfig = Field(default_factory=DemonstrationsConfig)
+    supervised: SupervisedConfig = Field(default_factory=SupervisedConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    critic_start: CriticStartConfig = Field(default_factory=CriticStartConfig)
+    critic: CriticConfig = Field(default_factory=CriticConfig)
+    actor: ActorConfig = Field(default_factory=ActorConfig)
+    baseline: BaselineConfig = Field(default_factory=BaselineConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    iterations: Natural = 80
+    """Iterations of play and learning; 0 stops at the supervised start."""
+    warmup: Natural = 2
+    """First iterations, in which only the critic learns, so that the first advantages are not noise."""
+    replay_turns: Natural = 10_000
+    """Turns that replay holds; the oldest games are forgotten beyond it. 0 holds the newest iteration: on-policy."""
+    seed: Natural = 0
+    """Every random draw of the run derives from it."""
+    device: str = "cpu"
+    """Torch device of the learner and the players."""
+    threads: Natural = 0
+    """CPU threads of torch; 0 leaves torch's choice. A resumed run is exact only with the same number."""
+    keep_checkpoints: Positive = 2
+    """Newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        check_combination(
+            self.model, self.demonstrations, self.rollout, self.critic_start, self.critic, self.actor,
+            has_env=self.env.name is not None,
+            starts_from_run=self.start_from is not None,
+            iterations=self.iterations,
+            replay_turns=self.replay_turns,
+        )  # fmt: skip

@@ -1,0 +1,106 @@
+"""Which settings of different parts go together: each rule with its reason."""
+
+from __future__ import annotations
+
+from archer.config.parts import (
+    ActorConfig,
+    CriticConfig,
+    CriticStartConfig,
+    DemonstrationsConfig,
+    ModelConfig,
+    RolloutConfig,
+)
+
+
+def check_combination(
+    model: ModelConfig,
+    demonstrations: DemonstrationsConfig,
+    rollout: RolloutConfig,
+    critic_start: CriticStartConfig,
+    critic: CriticConfig,
+    actor: ActorConfig,
+    *,
+    has_env: bool,
+    starts_from_run: bool,
+    iterations: int,
+    replay_turns: int,
+) -> None:
+    """Raise ValueError for settings that cannot work together, with what to do."""
+    _check_data(demonstrations, rollout, critic_start, critic, actor, has_env, starts_from_run, iterations)
+    _check_critic(model, rollout, critic, actor)
+    _check_policy(rollout, actor, replay_turns)
+
+
+def _check_data(
+    demonstrations: DemonstrationsConfig,
+    rollout: RolloutConfig,
+    critic_start: CriticStartConfig,
+    critic: CriticConfig,
+    actor: ActorConfig,
+    has_env: bool,
+    starts_from_run: bool,
+    iterations: int,
+) -> None:
+    """Whoever learns needs something to learn from."""
+    shares = {"critic.demonstrations": critic.demonstrations, "actor.demonstrations": actor.demonstrations}
+    if demonstrations.games == 0 and not starts_from_run:
+        for name, value in ({"critic_start.epochs": critic_start.epochs} | shares).items():
+            if value:
+                raise ValueError(f"{name}={value} learns from demonstrations, but demonstrations.games is 0")
+    if not has_env and not (demonstrations.files or starts_from_run):
+        raise ValueError("env.name=null leaves nothing to learn from; name an environment or files (--offline)")
+    if not has_env and rollout.games and iterations:
+        raise ValueError(f"rollout.games={rollout.games} plays, but env.name is null; set it to 0 or name an environment")
+    if rollout.games == 0 and iterations:
+        learners = [
+            (name, shares[name])
+            for name, method in (("critic.demonstrations", critic.method), ("actor.demonstrations", actor.method))
+            if method != "none"
+        ]
+        for name, share in learners:
+            if share != 1:
+                raise ValueError(f"rollout.games=0 plays nothing: all must come from demonstrations, but {name}={share}")
+
+
+def _check_critic(model: ModelConfig, rollout: RolloutConfig, critic: CriticConfig, actor: ActorConfig) -> None:
+    """Whoever asks a critic needs one that knows the answer."""
+    if critic.method in ("none", "tokens"):
+        why = "there is no critic" if critic.method == "none" else "critic.method='tokens' learns no Q"
+        if actor.method != "none" and actor.advantage in ("value", "siblings"):
+            raise ValueError(f"actor.advantage={actor.advantage!r} needs Q, but {why}")
+        if rollout.best_of:
+            raise ValueError(f"rollout.best_of={rollout.best_of} lets Q choose, but {why}")
+    if critic.method == "none" and actor.advantage == "gae":
+        raise ValueError("actor.advantage='gae' needs V, but there is no critic; set critic.method='gae'")
+    if actor.advantage == "token_gae" and critic.method != "tokens":
+        raise ValueError("actor.advantage='token_gae' needs V of every token: set critic.method='tokens'")
+    if critic.method == "tokens" and model.critic != "causal":
+        raise ValueError("critic.method='tokens' needs model.critic='causal': the encoder reads whole utterances")
+
+
+def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int) -> None:
+    """Who said what is learned from decides how it may be learned from."""
+    if actor.advantage in ("group", "steps") and rollout.group < 2:
+        raise ValueError(
+            f"actor.advantage={actor.advantage!r} compares games of the same task seed, and rollout.group={rollout.group} "
+            "plays each once: every advantage would be 0; set rollout.group to at least 2"
+        )
+    if rollout.games % rollout.group:
+        raise ValueError(f"rollout.games={rollout.games} is not a multiple of rollout.group={rollout.group}")
+    if actor.utterances != "played" or actor.method not in ("reinforce", "baseline", "ppo"):
+        return
+    if actor.demonstrations:
+        raise ValueError(
+            f"actor.method={actor.method!r} learns from what the policy itself said, but actor.demonstrations="
+            f"{actor.demonstrations}; use awr, filtered or cloning, or utterances='fresh'"
+        )
+    if rollout.best_of:
+        raise ValueError(
+            f"actor.method={actor.method!r} needs utterances as the policy samples them, and rollout.best_of="
+            f"{rollout.best_of} lets the critic choose; set actor.utterances='fresh'"
+        )
+    if replay_turns and actor.method != "ppo":
+        raise ValueError(
+            f"actor.method={actor.method!r} would learn from utterances of old policies; set replay_turns=0 to keep only "
+            "the newest, or method='ppo', whose ratio allows for them"
+        )

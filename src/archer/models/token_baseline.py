@@ -1,0 +1,39 @@
+"""The token baseline: how much an utterance will turn out to be worth, as it is being said (ArCHer section 3.4)."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from archer.models.actor import Actor, trunk_hidden
+from archer.models.batch import EpisodeBatch, TokenIndex
+from archer.models.heads import Heads
+
+
+class TokenBaseline(nn.Module):
+    """A decoder with one value read off before every token."""
+
+    def __init__(self, trunk: Any, precision: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.precision = precision
+        width = trunk.config.hidden_size
+        self.value = Heads(width, width, 1, normalise=True)
+
+    @classmethod
+    def from_actor(cls, actor: Actor) -> TokenBaseline:
+        """Start from a copy of the actor's decoder, which already reads the task's language."""
+        return cls(deepcopy(actor.model.base_model), actor.precision)
+
+    @property
+    def unit(self) -> float:
+        """Return that one unit of the head's output stands for."""
+        return float(self.value.scale)
+
+    def forward(self, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
+        """Value of the state and what of the utterance stands before each indexed token, float32 [T]."""
+        hidden = trunk_hidden(self.trunk, batch, self.precision)
+        return cast(Tensor, self.value(hidden[tokens.row, tokens.predicted_at]))[:, 0]
