@@ -50,9 +50,9 @@ def agent(actor: Actor) -> Agent:
     critic = CausalCritic.from_actor(actor)
     return Agent(
         actor=actor,
+        actor_optimizer=make_optimizer(actor, ActorConfig()),
         critic=critic,
         target_critic=critic.target(),
-        actor_optimizer=make_optimizer(actor, ActorConfig()),
         critic_optimizer=make_optimizer(critic, CriticConfig()),
     )
 

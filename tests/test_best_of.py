@@ -26,11 +26,12 @@ class Counts(Critic):
         super().__init__()
         self.middling = middling
 
-    def forward(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         length = torch.tensor([[len(u.ids) for u in group] for group in batch.siblings], dtype=torch.float32)
         nothing = torch.zeros(len(batch.row), 2)
         other = 7 - length if self.middling else 2 * length
-        return Values(nothing, nothing, torch.stack([length, other], -1), torch.zeros(0, 2), torch.zeros(0))
+        none = torch.zeros(0, 2)
+        return Values(nothing, nothing, torch.stack([length, other], -1), none, torch.zeros(0), none)
 
 
 def _play(

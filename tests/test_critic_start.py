@@ -40,7 +40,7 @@ def test_the_critic_begins_with_what_the_demonstrations_were_worth(agent: Agent,
     assert len(heard) == 12 * 10
     batch = collate(demonstrations)
     with torch.no_grad():
-        values = agent.critic(batch)
+        values = agent.learned_critic(batch)
     first = np.arange(0, 200, 2)
     won = np.array([game.turns[0].utterance.text == "red" for game in demonstrations])
     # The reward of 1 comes one turn later, so the first word is worth γ = 0.5, or nothing.
@@ -62,12 +62,12 @@ def test_truncated_demonstrations_are_worth_what_the_critic_expects_behind_them(
         )
         for game in demonstrations
     ]
-    agent.critic.set_units(-1.0, 1.0)
+    agent.learned_critic.set_units(-1.0, 1.0)
     agent.target_critic.set_units(-1.0, 1.0)
     config = CriticConfig(discount=0.8, answer_weight=0.0)
     start_critic(agent, cut, CriticStartConfig(epochs=20, batch_games=5), config, seed=[0], report=lambda _: None)
     with torch.no_grad():
-        values, targets = agent.critic(collate(cut)), agent.target_critic(collate(cut))
+        values, targets = agent.learned_critic(collate(cut)), agent.target_critic(collate(cut))
     assert values.q.mean().item() < -3.0  # two turns alone: -1 and -1.8
     assert targets.q.mean().item() == pytest.approx(values.q.mean().item(), abs=0.5)
 
@@ -87,7 +87,7 @@ def test_demonstrations_make_up_their_share_of_a_batch(
 ) -> None:
     seen: list[list[Episode]] = []
 
-    def look(agent: Agent, batch: list[Episode], *_: object) -> dict[str, float]:
+    def look(agent: Agent, optimizer: object, high: object, batch: list[Episode], *_: object) -> dict[str, float]:
         seen.append(batch)
         return {"loss": 0.0}
 

@@ -36,6 +36,7 @@ TARGET = Values(
     q_siblings=torch.tensor([[[11.0]], [[13.0]], [[17.0]]]) * HEADS,
     v_final=torch.tensor([[100.0], [20.0]]) * HEADS,
     answers=torch.zeros(0),
+    v_tokens=torch.zeros(0, 2),
 )
 
 
@@ -44,7 +45,7 @@ def _config(**settings: Any) -> CriticConfig:
 
 
 def test_the_names_in_the_settings_are_those_of_the_dictionary() -> None:
-    assert set(get_args(get_type_hints(CriticConfig)["method"])) == set(HIGH_LEVELS)
+    assert set(get_args(get_type_hints(CriticConfig)["method"])) == {*HIGH_LEVELS, "none"}
 
 
 def test_td_bootstraps_on_v_and_takes_v_from_resampled_utterances() -> None:
@@ -99,9 +100,9 @@ def test_only_who_wants_fresh_utterances_has_them_sampled(
 ) -> None:
     replay = Replay(1000)
     replay.add(episodes)
-    before = [p.clone() for p in agent.critic.parameters()]
+    before = [p.clone() for p in agent.learned_critic.parameters()]
     config = _config(method=name, updates=2, batch_turns=8)
     metrics = update_critic(agent, replay, config, sampler=SiblingSampler(agent.actor, SAMPLING), seed=[0])
     assert bool(sampled) == HIGH_LEVELS[name].resamples == (name == "td")
     assert metrics["critic/grad_norm"] > 0
-    assert any(not torch.equal(a, b) for a, b in zip(before, agent.critic.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, agent.learned_critic.parameters(), strict=True))

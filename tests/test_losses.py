@@ -26,9 +26,8 @@ def test_critic_loss_averages_turns_and_adds_heads() -> None:
 
 def test_reinforce_loss_weighs_whole_utterances() -> None:
     logprobs = torch.tensor([-1.0, -2.0, -4.0], requires_grad=True)
-    utterance = torch.tensor([0, 0, 1])
-    advantage = torch.tensor([2.0, -1.0])
-    loss, _ = reinforce_loss(logprobs, utterance, advantage)
+    advantage = torch.tensor([2.0, 2.0, -1.0])  # an utterance of two tokens and one of a single token
+    loss, _ = reinforce_loss(logprobs, advantage, utterances=2)
     # -1/2 [2 (-1 - 2) + (-1)(-4)] = -1/2 (-6 + 4) = 1
     assert loss.item() == pytest.approx(1.0)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -38,7 +37,7 @@ def test_reinforce_loss_weighs_whole_utterances() -> None:
 
 def test_reinforce_loss_refuses_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="shapes do not fit"):
-        reinforce_loss(torch.zeros(3), torch.zeros(2, dtype=torch.long), torch.zeros(1))
+        reinforce_loss(torch.zeros(3), torch.zeros(2), 1)
 
 
 def test_cloning_loss_is_the_mean_over_tokens() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from archer.algorithms.actor import update_actor
+from archer.algorithms.credit import CREDITS
 from archer.algorithms.low import LOW_LEVELS, awr, filtered, ppo, reinforce
-from archer.algorithms.low.spoken import Spoken, played_advantage, siblings_advantage, value_advantage
+from archer.algorithms.low.spoken import ADVANTAGES, Spoken, played_advantage, siblings_advantage, value_advantage
 from archer.config import ActorConfig
 from archer.losses import clip_loss, weighted_cloning_loss
 from archer.models.actor import Actor
@@ -28,8 +29,9 @@ def _spoken(logprobs: torch.Tensor, advantage: list[float], sampled: list[float]
     return Spoken(
         logprobs=logprobs,
         sampled=logprobs.detach().clone() if sampled is None else torch.tensor(sampled),
-        utterance=torch.tensor([0, 0, 1]),
-        advantage=torch.tensor(advantage),
+        advantage=torch.tensor(advantage)[torch.tensor([0, 0, 1])],
+        baseline=torch.zeros(3),
+        utterances=2,
     )
 
 
@@ -49,13 +51,15 @@ def logprobs() -> torch.Tensor:
 
 
 def test_the_names_in_the_settings_are_those_of_the_dictionary() -> None:
-    assert set(get_args(get_type_hints(ActorConfig)["method"])) == set(LOW_LEVELS)
+    hints = get_type_hints(ActorConfig)
+    assert set(get_args(hints["method"])) == {*LOW_LEVELS, "none"}
+    assert set(get_args(hints["advantage"])) == {*ADVANTAGES, *CREDITS, "none"}
 
 
 def test_clipping_takes_the_lesser_gain(logprobs: torch.Tensor) -> None:
     # ratios 1.5, 1 and 0.5; A = 2 for the first two tokens, -1 for the third
     sampled = torch.tensor(LOGPROBS) - torch.tensor([1.5, 1.0, 0.5]).log()
-    loss, metrics = clip_loss(logprobs, sampled, torch.tensor([0, 0, 1]), torch.tensor([2.0, -1.0]), clip=0.2)
+    loss, metrics = clip_loss(logprobs, sampled, torch.tensor([2.0, 2.0, -1.0]), 2, clip=0.2)
     # min(3, 2.4) + min(2, 2) = 4.4;  min(-0.5, -0.8) = -0.8;  -(4.4 - 0.8) / 2
     assert loss.item() == pytest.approx(-1.8)
     assert metrics["clipped"] == pytest.approx(2 / 3)
@@ -65,7 +69,7 @@ def test_clipping_takes_the_lesser_gain(logprobs: torch.Tensor) -> None:
 
 
 def test_weighted_cloning_is_likelihood_times_weight(logprobs: torch.Tensor) -> None:
-    loss, _ = weighted_cloning_loss(logprobs, torch.tensor([0, 0, 1]), torch.tensor([2.0, 0.5]))
+    loss, _ = weighted_cloning_loss(logprobs, torch.tensor([2.0, 2.0, 0.5]), 2)
     # -½ (2 · (-3) + ½ · (-4)) = 4
     assert loss.item() == pytest.approx(4.0)
 
@@ -95,6 +99,7 @@ def test_one_sibling_and_v_give_the_papers_advantage() -> None:
         q_siblings=torch.tensor([[[7.0, 6.0]]]),
         v_final=torch.zeros(1, 2),
         answers=torch.zeros(0),
+        v_tokens=torch.zeros(0, 2),
     )
     assert value_advantage(values).tolist() == [[4.0]]  # min(7, 6) - min(2, 3)
     assert played_advantage(values).tolist() == [2.0]  # min(5, 4) - min(2, 3)
@@ -102,7 +107,7 @@ def test_one_sibling_and_v_give_the_papers_advantage() -> None:
 
 def test_siblings_are_compared_with_each_other() -> None:
     q = torch.tensor([[[1.0, 9.0], [4.0, 9.0], [9.0, 7.0]]])
-    values = Values(q[:, 0], q[:, 0], q, q[:, 0], torch.zeros(0))
+    values = Values(q[:, 0], q[:, 0], q, q[:, 0], torch.zeros(0), torch.zeros(0, 2))
     # min Q: 1, 4, 7; minus the mean of the two others: 1 - 5.5, 4 - 4, 7 - 2.5
     assert siblings_advantage(values).tolist() == [[-4.5, 0.0, 4.5]]
 
@@ -112,7 +117,7 @@ def _moved(agent: Agent, episodes: list[Episode], reference: Actor | None, **set
     agent = deepcopy(agent)
     agent.actor_optimizer = make_optimizer(agent.actor, ActorConfig())
     before = {name: p.detach().clone() for name, p in agent.actor.named_parameters()}
-    critic = [p.detach().clone() for p in agent.critic.parameters()]
+    critic = [p.detach().clone() for p in agent.learned_critic.parameters()]
     replay = Replay(1000)
     replay.add(episodes)
     config = ActorConfig(**{"updates": 1, "batch_turns": 12, "kl": 0.1, **settings})
@@ -120,7 +125,7 @@ def _moved(agent: Agent, episodes: list[Episode], reference: Actor | None, **set
     assert all(math.isfinite(value) for value in metrics.values())
     assert ("actor/kl" in metrics) == (reference is not None)
     assert agent.policy_version == config.updates * config.epochs
-    assert all(torch.equal(a, b) for a, b in zip(critic, agent.critic.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(critic, agent.learned_critic.parameters(), strict=True))
     return {name: p.detach() - before[name] for name, p in agent.actor.named_parameters()}
 
 
@@ -130,7 +135,8 @@ def test_every_low_level_moves_the_actor_and_nothing_else(
     agent: Agent, episodes: list[Episode], method: str, anchored: bool
 ) -> None:
     reference = deepcopy(agent.actor).requires_grad_(False) if anchored else None
-    moved = _moved(agent, episodes, reference, method=method)
+    extra = {"advantage": "none", "utterances": "played"} if method == "cloning" else {}
+    moved = _moved(agent, episodes, reference, method=method, **extra)
     assert any(change.abs().max() > 0 for change in moved.values())
 
 

@@ -41,10 +41,10 @@ def test_every_preset_is_a_valid_configuration(name: str, env: str) -> None:
         ("critic.lr=3", r"critic\.lr: Input should be less than 1, got 3"),
         ("critic.lr=fast", r"critic\.lr: Input should be a valid number.*got 'fast'"),
         ("critic=3", r"critic holds settings of its own"),
-        ("actor.advantage=best", r"actor\.advantage: Input should be 'value' or 'siblings', got 'best'"),
+        ("actor.advantage=best", r"actor\.advantage: Input should be 'value', 'siblings', .*got 'best'"),
         ("actor.siblings=1", r"siblings must be at least 2"),
         ("critic.demonstrations=2", r"critic\.demonstrations: Input should be less than or equal to 1"),
-        ("iterations=0", r"iterations: Input should be greater than or equal to 1"),
+        ("iterations=-1", r"iterations: Input should be greater than or equal to 0"),
         ("iterations", r"name=value"),
     ],
 )
@@ -58,9 +58,9 @@ def test_mistakes_name_the_field_and_what_is_allowed(assignment: str, message: s
 )
 def test_a_critic_cannot_learn_from_demonstrations_that_are_not_there(section: str, name: str, value: float) -> None:
     with pytest.raises(
-        ConfigError, match=rf"{section}\.{name}={value} learns from demonstrations.*supervised\.games is 0"
+        ConfigError, match=rf"{section}\.{name}={value} learns from demonstrations.*demonstrations\.games is 0"
     ):
-        overlay(RunConfig(), {"supervised": {"games": 0}, section: {name: value}}, "test")
+        overlay(RunConfig(), {"demonstrations": {"games": 0}, section: {name: value}}, "test")
 
 
 def test_numbers_may_be_written_as_people_write_them() -> None:
@@ -83,7 +83,7 @@ def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
     [
         ("seed: 1\ncritic:\n  updates: 7\n  lrr: 1\n", r"c\.yaml, line 4: unknown setting critic\.lrr; did you mean"),
         ("seed: 1\ncritic:\n  lr: 3\n", r"c\.yaml, line 3: critic\.lr: .*got 3"),
-        ("seed: 1\n\nactor:\n  siblings: 1\n", r"c\.yaml, line 3: actor: .*siblings must be at least 2"),
+        ("seed: 1\n\nactor:\n  siblings: 1\n", r"c\.yaml, line 4: actor: .*siblings must be at least 2"),
         ("seed: 1\ncritic: 4\n", r"c\.yaml, line 2: critic holds settings of its own"),
         ("seed: true\n", r"c\.yaml, line 1: seed: .*integer, got True"),
         ("critic:\n  lr: '1e-3'\n", r"c\.yaml, line 2: critic\.lr: .*number, got '1e-3'"),

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from archer.config import EnvConfig, RolloutConfig, RunConfig, SupervisedConfig
+from archer.config import DemonstrationsConfig, EnvConfig, RolloutConfig, RunConfig
 from archer.envs.base import ScriptedGame, play_scripted
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.tiny import build_tiny_actor
 from archer.rollout.play import play
 from archer.rollout.prompts import LAYOUTS, Minutes, line_breaks
-from archer.run import begin_actor
+from archer.beginning import begin_actor
 from tests.conftest import LIMITS, SAMPLING
 from tests.worlds import Echo, TwoSteps
 
@@ -97,6 +97,6 @@ def _games() -> list[ScriptedGame]:
 def _config(layout: str) -> RunConfig:
     return RunConfig(
         env=EnvConfig(name="tests.worlds:TwoSteps"),
-        supervised=SupervisedConfig(games=4),
+        demonstrations=DemonstrationsConfig(games=4),
         rollout=RolloutConfig(layout=layout),  # type: ignore[arg-type]
     )

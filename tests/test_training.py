@@ -20,7 +20,8 @@ import archer
 from archer.api import load_critic
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
-from archer.run import play_demonstrations, restore
+from archer.beginning import gather_demonstrations
+from archer.run import restore
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import overlay
 from tests.worlds import Echo, Guess, TwoSteps
@@ -28,7 +29,8 @@ from tests.worlds import Echo, Guess, TwoSteps
 SMALL: dict[str, Any] = {
     "env": {"name": "tests.worlds:TwoSteps"},
     "model": {"tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},
-    "supervised": {"games": 64, "epochs": 20, "batch_games": 16, "lr": 5e-3},
+    "demonstrations": {"games": 64},
+    "supervised": {"epochs": 20, "batch_games": 16, "lr": 5e-3},
     "rollout": {"games": 16, "parallel": 8, "utterance_tokens": 6, "max_tokens": 64},
     "critic_start": {"epochs": 1},
     "critic": {"updates": 4, "batch_turns": 32, "lr": 3e-3, "demonstrations": 0.25},
@@ -67,7 +69,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("moment", ["play", "update_critic", "update_actor", "write_shard", "log", "save", "rename"])
+@pytest.mark.parametrize("moment", ["collect", "update_critic", "update_actor", "write_shard", "log", "save", "rename"])
 def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
     config = tmp_path / "config.yaml"
@@ -80,13 +82,13 @@ import archer.training as training, archer.metrics as metrics, archer.algorithms
 from archer.config import RunConfig
 from archer.settings import load_yaml
 config = load_yaml(RunConfig(), Path({str(config)!r}))
-place = {{"play": training, "update_critic": training, "update_actor": training, "write_shard": training,
+place = {{"collect": training, "update_critic": training, "update_actor": training, "write_shard": training,
          "log": metrics.MetricLog, "save": training, "rename": Path}}[{moment!r}]
 original, count = getattr(place, {moment!r}), 0
 def deadly(*args, **kwargs):
     global count
     count += 1
-    if count == 3 and {moment!r} in ("play", "rename"):
+    if count == 3 and {moment!r} in ("collect", "rename"):
         os.kill(os.getpid(), signal.SIGKILL)
     result = original(*args, **kwargs)
     if count == 3:
@@ -177,7 +179,7 @@ def test_an_environment_class_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_demonstrator_does_not_know_what_the_environment_drew() -> None:
-    games = play_demonstrations(_config(supervised={"games": 400}), Guess())
+    games = gather_demonstrations(_config(demonstrations={"games": 400}), Guess)[0]
     wins = sum(bool(game.success) for game in games) / 400
     assert 0.15 < wins < 0.35  # a quarter; all, if both had been seeded alike
 

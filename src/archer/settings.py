@@ -125,13 +125,14 @@ def _place(layer: Layer, field: str) -> str:
 
 
 def _nearest(set_by: Mapping[str, str], field: str) -> str | None:
-    """Who set a field, or the part around it, or a part of it."""
+    """Who set a field, or the part around it, or was the last to set a part of it."""
     around = field
     while around and around not in set_by:
         around = around.rpartition(".")[0]
     if around:
         return set_by[around]
-    return next((place for name, place in set_by.items() if field and name.startswith(f"{field}.")), None)
+    within = [place for name, place in set_by.items() if field and name.startswith(f"{field}.")]
+    return within[-1] if within else None
 
 
 def _shown(value: Any) -> str:
@@ -152,6 +153,7 @@ def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, st
         if nested and not isinstance(value, Mapping):
             raise ConfigError(f"{place}: {field} holds settings of its own ({', '.join(base[key])}), got {value!r}")
         if not nested:
+            set_by.pop(field, None)  # so that the last one to set anything stands last
             set_by[field] = place
         merged[key] = _merge(base[key], layer, f"{field}.", set_by) if nested else value
     return merged

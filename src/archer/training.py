@@ -91,7 +91,9 @@ def measure(run: Run, games: int) -> list[Episode]:
     )  # fmt: skip
 
 
-def start(config: RunConfig, folder: RunFolder, target: str | Factory | None, begun: Beginning, progress: Progress) -> Run:
+def start(
+    config: RunConfig, folder: RunFolder, target: str | Factory | None, begun: Beginning, progress: Progress
+) -> Run:
     """A new run up to its first checkpoint: supervised start, fresh critic."""
     actor, demonstrations = begun.actor, begun.demonstrations
     if begun.skipped:
@@ -219,7 +221,9 @@ def train(
     with RunFolder(path).lock():
         RunFolder.check_free(path)
         prepare(config)
-        begun = begin(config, make_env, NO_TASK if target is None else task_name(target))  # refuses before anything is written
+        begun = begin(
+            config, make_env, NO_TASK if target is None else task_name(target)
+        )  # refuses before anything is written
         return _continue(start(config, RunFolder.create(path, config), target, begun, progress), progress, trackers)
 
 

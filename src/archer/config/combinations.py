@@ -50,7 +50,9 @@ def _check_data(
     if not has_env and not (demonstrations.files or starts_from_run):
         raise ValueError("env.name=null leaves nothing to learn from; name an environment or files (--offline)")
     if not has_env and rollout.games and iterations:
-        raise ValueError(f"rollout.games={rollout.games} plays, but env.name is null; set it to 0 or name an environment")
+        raise ValueError(
+            f"rollout.games={rollout.games} plays, but env.name is null; set it to 0 or name an environment"
+        )
     if rollout.games == 0 and iterations:
         learners = [
             (name, shares[name])
@@ -59,7 +61,9 @@ def _check_data(
         ]
         for name, share in learners:
             if share != 1:
-                raise ValueError(f"rollout.games=0 plays nothing: all must come from demonstrations, but {name}={share}")
+                raise ValueError(
+                    f"rollout.games=0 plays nothing: all must come from demonstrations, but {name}={share}"
+                )
 
 
 def _check_critic(model: ModelConfig, rollout: RolloutConfig, critic: CriticConfig, actor: ActorConfig) -> None:

@@ -216,12 +216,16 @@ class ActorConfig(OptimizerConfig):
         if self.method == "none":
             return
         if (self.method == "cloning") != (self.advantage == "none"):
-            raise ValueError("method='cloning' and advantage='none' go together: each says that all utterances count alike")
+            raise ValueError(
+                "method='cloning' and advantage='none' go together: each says that all utterances count alike"
+            )
         fresh = self.utterances == "fresh"
         if fresh and self.advantage not in ("value", "siblings"):
             raise ValueError(f"advantage={self.advantage!r} is of utterances that were played: set utterances='played'")
         if not fresh and self.advantage == "siblings":
-            raise ValueError("advantage='siblings' compares fresh samples; what was played has none: set advantage='value'")
+            raise ValueError(
+                "advantage='siblings' compares fresh samples; what was played has none: set advantage='value'"
+            )
         if self.advantage == "siblings" and self.siblings < 2:
             raise ValueError("advantage='siblings' compares siblings, so siblings must be at least 2")
         if self.epochs > 1 and not (self.method == "ppo" and fresh):
@@ -230,7 +234,9 @@ class ActorConfig(OptimizerConfig):
                 "for; raise updates instead"
             )
         if self.utterances == "best" and self.method not in ("cloning", "awr", "filtered"):
-            raise ValueError(f"method={self.method!r} would learn from a choice of games by their return; clone them instead")
+            raise ValueError(
+                f"method={self.method!r} would learn from a choice of games by their return; clone them instead"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -19,5 +19,6 @@ def credit(episodes: Sequence[Episode], critic: Critic | None, config: CriticCon
     """The same for all tokens of a game; ValueError where a seed was played once only."""
     advantages = relative_to_group(episodes)
     return [
-        over_tokens([advantage] * len(episode), episode) for advantage, episode in zip(advantages, episodes, strict=True)
+        over_tokens([advantage] * len(episode), episode)
+        for advantage, episode in zip(advantages, episodes, strict=True)
     ]

@@ -27,9 +27,7 @@ def credit(episodes: Sequence[Episode], critic: Critic | None, config: CriticCon
         for number, turn in enumerate(episode.turns):
             places.setdefault((episode.seed, turn.prompt_ids.tobytes()), []).append((index, number))
     returns = [_to_go(episode, config.discount) for episode in episodes]
-    advantages = [
-        [whole] * len(episode) for whole, episode in zip(relative_to_group(episodes), episodes, strict=True)
-    ]
+    advantages = [[whole] * len(episode) for whole, episode in zip(relative_to_group(episodes), episodes, strict=True)]
     for at_state in places.values():
         of_step = relative([returns[index][number] for index, number in at_state])
         for (index, number), value in zip(at_state, of_step, strict=True):
