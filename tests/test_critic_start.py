@@ -63,6 +63,7 @@ def test_truncated_demonstrations_are_worth_what_the_critic_expects_behind_them(
         for game in demonstrations
     ]
     agent.learned_critic.set_units(-1.0, 1.0)
+    assert agent.target_critic is not None
     agent.target_critic.set_units(-1.0, 1.0)
     config = CriticConfig(discount=0.8, answer_weight=0.0)
     start_critic(agent, cut, CriticStartConfig(epochs=20, batch_games=5), config, seed=[0], report=lambda _: None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from archer.algorithms.critic import update_critic
-from archer.algorithms.high import HIGH_LEVELS, iql, mc, sarsa, td
+from archer.algorithms.high import HIGH_LEVELS, gae, iql, mc, sarsa, td
 from archer.config import CriticConfig
 from archer.losses import critic_loss
 from archer.models.agent import Agent
@@ -50,6 +50,7 @@ def test_the_names_in_the_settings_are_those_of_the_dictionary() -> None:
 
 def test_td_bootstraps_on_v_and_takes_v_from_resampled_utterances() -> None:
     found = td.targets(TARGET, GAMES, _config())
+    assert found.q is not None and found.v is not None
     # 1 + ½·6;  2, the task ended;  4 + ½·20, we stopped it
     assert found.q[:, 0].tolist() == [4.0, 2.0, 14.0]
     assert found.v[:, 0].tolist() == [11.0, 13.0, 17.0]
@@ -60,6 +61,7 @@ def test_td_bootstraps_on_v_and_takes_v_from_resampled_utterances() -> None:
 @pytest.mark.parametrize("method", [sarsa, iql])
 def test_sarsa_and_iql_take_v_from_what_was_played(method: Any) -> None:
     found = method.targets(TARGET, GAMES, _config(expectile=0.8))
+    assert found.q is not None and found.v is not None
     assert found.q[:, 0].tolist() == [4.0, 2.0, 14.0]
     assert torch.equal(found.v, TARGET.q)
     assert found.expectile == (0.8 if method is iql else 0.5)
@@ -67,14 +69,28 @@ def test_sarsa_and_iql_take_v_from_what_was_played(method: Any) -> None:
 
 def test_monte_carlo_sums_the_rewards_for_both() -> None:
     found = mc.targets(TARGET, GAMES, _config())
+    assert found.q is not None and found.v is not None
     assert found.q[:, 0].tolist() == [2.0, 2.0, 14.0]  # 1 + ½·2;  2;  4 + ½·20
     assert torch.equal(found.q, found.v)
 
 
 def test_trace_1_of_td_is_monte_carlo_and_0_is_one_step() -> None:
-    assert torch.equal(td.targets(TARGET, GAMES, _config(trace=1.0)).q, mc.targets(TARGET, GAMES, _config()).q)
-    half = td.targets(TARGET, GAMES, _config(trace=0.5)).q[0, 0].item()
-    assert half == pytest.approx((4.0 + 2.0) / 2)  # between one step, 4, and the return, 2
+    whole, half = (td.targets(TARGET, GAMES, _config(trace=trace)).q for trace in (1.0, 0.5))
+    returns = mc.targets(TARGET, GAMES, _config()).q
+    assert whole is not None and half is not None and returns is not None
+    assert torch.equal(whole, returns)
+    assert half[0, 0].item() == pytest.approx((4.0 + 2.0) / 2)  # between one step, 4, and the return, 2
+
+
+def test_lambda_returns_of_both_lie_between_one_step_and_monte_carlo() -> None:
+    found = gae.targets(TARGET, GAMES, _config(trace=0.5))
+    assert found.q is not None and found.v is not None
+    # 1 + ½ (½·6 + ½·2) = 3;  2;  4 + ½·20
+    assert found.q[:, 0].tolist() == [3.0, 2.0, 14.0]
+    assert torch.equal(found.q, found.v)
+    at_one = gae.targets(TARGET, GAMES, _config(trace=1.0)).v
+    returns = mc.targets(TARGET, GAMES, _config()).v
+    assert at_one is not None and returns is not None and torch.equal(at_one, returns)
 
 
 def test_an_expectile_weighs_the_two_sides_of_the_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from copy import deepcopy
 from typing import Any, get_args, get_type_hints
@@ -9,15 +10,17 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
+import archer.algorithms.actor
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import CREDITS
-from archer.algorithms.low import LOW_LEVELS, awr, filtered, ppo, reinforce
+from archer.algorithms.low import LOW_LEVELS, awr, baseline, cloning, filtered, ppo, reinforce
 from archer.algorithms.low.spoken import ADVANTAGES, Spoken, played_advantage, siblings_advantage, value_advantage
-from archer.config import ActorConfig
+from archer.config import ActorConfig, BaselineConfig
 from archer.losses import clip_loss, weighted_cloning_loss
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import Values
+from archer.models.token_baseline import TokenBaseline
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -161,3 +164,70 @@ def test_more_epochs_take_more_steps_on_the_same_utterances(
 def test_several_steps_on_the_same_utterances_are_for_ppo_alone() -> None:
     with pytest.raises(ValueError, match=r"epochs=2 takes several steps .* only method='ppo'"):
         ActorConfig(epochs=2)
+
+
+def test_a_zero_baseline_is_reinforce(logprobs: torch.Tensor) -> None:
+    spoken = _spoken(logprobs, [2.0, -1.0])
+    assert _gradient(baseline, spoken, ActorConfig()) == _gradient(reinforce, spoken, ActorConfig())
+
+
+def test_a_token_is_credited_with_what_the_baseline_did_not_expect(logprobs: torch.Tensor) -> None:
+    spoken = dataclasses.replace(_spoken(logprobs, [2.0, -1.0]), baseline=torch.tensor([0.5, 2.0, -3.0]))
+    # -(A - b) / N: -(2 - ½)/2, -(2 - 2)/2, -(-1 + 3)/2
+    assert _gradient(baseline, spoken, ActorConfig()) == [-0.75, 0.0, -1.0]
+
+
+def test_the_token_baseline_learns_the_advantage(agent: Agent, episodes: list[Episode]) -> None:
+    agent.baseline = TokenBaseline.from_actor(agent.actor)
+    agent.baseline_optimizer = make_optimizer(agent.baseline, BaselineConfig(lr=1e-2))
+    agent.learned_critic.set_units(0.0, 5.0)
+    replay = Replay(1000)
+    replay.add(episodes)
+    config = ActorConfig(method="baseline", updates=1, batch_turns=100, lr=1e-9, siblings=4)
+    agent.actor_optimizer = make_optimizer(agent.actor, config)
+    sampler = SiblingSampler(agent.actor, SAMPLING)
+    errors = [
+        update_actor(agent, None, replay, config, sampler=sampler, seed=[0])["actor/baseline_loss"] for _ in range(40)
+    ]
+    # The same utterances again and again, and an actor that stands still: what is left at the end is what their first
+    # tokens cannot tell.
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_cloning_is_the_likelihood_of_what_was_played(logprobs: torch.Tensor) -> None:
+    spoken = dataclasses.replace(_spoken(logprobs, [0.0, 0.0]), advantage=torch.ones(3))
+    loss, _ = cloning.loss(spoken, ActorConfig())
+    assert loss.item() == pytest.approx(3.5)  # (1 + 2 + 4) / 2 utterances
+
+
+def test_only_the_best_games_are_cloned(agent: Agent, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Episode] = []
+    original = archer.algorithms.actor.collate
+
+    def look(batch: list[Episode], *rest: Any) -> Any:
+        seen.extend(batch)
+        return original(batch, *rest)
+
+    monkeypatch.setattr(archer.algorithms.actor, "collate", look)
+    settings = {"method": "cloning", "utterances": "best", "advantage": "none", "best": 0.3}
+    _moved(agent, episodes, None, **settings)
+    best = sorted(episodes, key=lambda episode: -episode.return_)[:2]  # 0.3 of 7
+    assert {id(episode) for episode in seen} <= {id(episode) for episode in best} and seen
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "cloning"}, "method='cloning' and advantage='none' go together"),
+        ({"advantage": "none"}, "method='cloning' and advantage='none' go together"),
+        ({"advantage": "gae"}, "set utterances='played'"),
+        ({"utterances": "played"}, "what was played has none: set advantage='value'"),
+        ({"siblings": 1}, "siblings must be at least 2"),
+        ({"method": "ppo", "utterances": "best", "advantage": "value"}, "clone them instead"),
+        ({"method": "ppo", "utterances": "played", "advantage": "gae", "epochs": 2}, "raise updates instead"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ActorConfig(**settings)
+    ActorConfig(**{**settings, "method": "none"})  # an actor that stays as it is has no such worries

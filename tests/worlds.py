@@ -73,3 +73,21 @@ class Guess:
     def demonstrator(self, seed: int) -> Player:
         choice = random.Random(seed)
         return lambda observation: choice.choice(self.WORDS)
+
+
+class Bandit:
+    """Two arms, ``red`` and ``green``: the first pays 1 in nine games of ten, the second in one. One pull, then it is over."""
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[str, dict[str, object]]:
+        self.luck = random.Random(seed).random()
+        return "Which arm?", {}
+
+    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        chance = {"red": 0.9, "green": 0.1}.get(utterance, 0.0)
+        return "Pulled.", float(self.luck < chance), True, False, {}
+
+    def demonstrator(self, seed: int) -> Player:
+        choice = random.Random(seed)
+        return lambda observation: choice.choice(["red", "green"])
