@@ -63,7 +63,8 @@ def main() -> None:
         failed += [name for name in pool.map(_train, *zip(*runs, strict=True)) if name] if not failed else []
     if failed:
         sys.exit("these runs failed, see their log files: " + ", ".join(failed))
-    command = ["compare", *(str(folder / method) for method in benchmark.methods), "--out", str(benchmark.out / benchmark.env)]
+    folders = [str(folder / method) for method in benchmark.methods]
+    command = ["compare", *folders, "--out", str(benchmark.out / benchmark.env)]
     if "ppo" in benchmark.methods:
         command += ["--against", "ppo"]
     subprocess.run(_archer(command), check=True)
@@ -100,9 +101,8 @@ def _train(run: Path, arguments: Sequence[str]) -> str | None:
     began = time.perf_counter()
     log = run.parent / f"{run.name}.log"
     with log.open("a", encoding="utf-8") as errors:
-        done = subprocess.run(
-            _archer(command), env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(_archer(command), env=one_thread, stdout=subprocess.PIPE, stderr=errors, text=True)
     if done.returncode:
         return str(run)
     summary = json.loads(done.stdout)

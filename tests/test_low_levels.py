@@ -10,7 +10,6 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
-import archer.algorithms.actor
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import CREDITS
 from archer.algorithms.low import LOW_LEVELS, awr, baseline, cloning, filtered, ppo, reinforce
@@ -19,6 +18,7 @@ from archer.config import ActorConfig, BaselineConfig
 from archer.losses import clip_loss, weighted_cloning_loss
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
+from archer.models.batch import collate
 from archer.models.critic import Values
 from archer.models.token_baseline import TokenBaseline
 from archer.replay import Replay
@@ -202,13 +202,12 @@ def test_cloning_is_the_likelihood_of_what_was_played(logprobs: torch.Tensor) ->
 
 def test_only_the_best_games_are_cloned(agent: Agent, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Episode] = []
-    original = archer.algorithms.actor.collate
 
     def look(batch: list[Episode], *rest: Any) -> Any:
         seen.extend(batch)
-        return original(batch, *rest)
+        return collate(batch, *rest)
 
-    monkeypatch.setattr(archer.algorithms.actor, "collate", look)
+    monkeypatch.setattr("archer.algorithms.actor.collate", look)
     settings = {"method": "cloning", "utterances": "best", "advantage": "none", "best": 0.3}
     _moved(agent, episodes, None, **settings)
     best = sorted(episodes, key=lambda episode: -episode.return_)[:2]  # 0.3 of 7

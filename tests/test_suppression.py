@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from archer.beginning import begin_actor
 from archer.config import DemonstrationsConfig, EnvConfig, RolloutConfig, RunConfig
 from archer.envs.base import ScriptedGame, play_scripted
 from archer.models.actor import Actor
@@ -16,7 +17,6 @@ from archer.models.batch import collate
 from archer.models.tiny import build_tiny_actor
 from archer.rollout.play import play
 from archer.rollout.prompts import LAYOUTS, Minutes, line_breaks
-from archer.beginning import begin_actor
 from tests.conftest import LIMITS, SAMPLING
 from tests.worlds import Echo, TwoSteps
 

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import archer
 from archer.api import load_critic
+from archer.beginning import gather_demonstrations
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
-from archer.beginning import gather_demonstrations
 from archer.run import restore
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import overlay

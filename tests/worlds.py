@@ -76,7 +76,7 @@ class Guess:
 
 
 class Bandit:
-    """Two arms, ``red`` and ``green``: the first pays 1 in nine games of ten, the second in one. One pull, then it is over."""
+    """Two arms and one pull: ``red`` pays 1 in nine games of ten, ``green`` in one."""
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, object] | None = None

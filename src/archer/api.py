@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from archer.beginning import begin_critic
 from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
@@ -25,7 +26,6 @@ from archer.rollout.best_of import play_best_of
 from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LAYOUTS, PlainText
-from archer.beginning import begin_critic
 from archer.runfolder import RunFolder
 from archer.types import Episode
 
@@ -108,7 +108,7 @@ def evaluate(
         found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
     rows = run.folder.metrics()
     return found | {
-        "start_return": rows[0]["eval/return_mean"] if rows else None,
+        "start_return": rows[0].get("eval/return_mean") if rows else None,
         "reference_return": reference_return(make_env),
         "episodes": episodes,
         "games_trained": int(rows[-1]["games"]) if rows else 0,

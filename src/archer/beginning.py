@@ -42,7 +42,8 @@ class Beginning:
 
 
 def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: str) -> Beginning:
-    """Demonstrations and the actor, from another run or made here; refuses all that cannot work before anything is written.
+    """Demonstrations and the actor, from another run or made here; nothing is written, so that what cannot work is
+    refused before it leaves anything behind.
 
     Raises ValueError for settings that do not fit, ConversationError for files, CheckpointError for the other run.
     """
@@ -168,7 +169,7 @@ def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
         episodes = in_tokens(config, games, actor, task)
     else:
         file = folder.demonstrations_file
-        episodes = read_shard(file)[: config.demonstrations.games] if file.exists() else []
+        episodes = read_shard(file) if file.exists() else []
     state = read_state(checkpoint)
     played = state["games_before"] + state["iteration"] * earlier.rollout.games
     return Beginning(actor, episodes, skipped, checkpoint, played)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import sys
@@ -16,6 +15,7 @@ from rich.console import Console
 from archer.algorithms.presets import PRESETS
 from archer.commands import Collect, Command, Envs, Evaluate, Play, Presets, Score, Train
 from archer.config import RunConfig
+from archer.conversations import check_file
 from archer.envs import ENVS, make_factory
 from archer.report.console import interval, print_table, render_game
 from archer.runfolder import RunFolder
@@ -70,8 +70,11 @@ def _train(command: Train) -> None:
 
         print(to_yaml(config), end="")
         return
-    if command.resume is None and config.env.name is not None:
-        make_factory(config.env.name, config.env.options)  # refused here, before torch takes seconds to load
+    if command.resume is None:  # refused here, before torch takes seconds to load
+        if config.env.name is not None:
+            make_factory(config.env.name, config.env.options)
+        for name in config.demonstrations.files:
+            check_file(Path(name))
     from archer.metrics import make_tracker
     from archer.progress import Progress
     from archer.settings import to_dict

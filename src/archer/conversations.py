@@ -115,11 +115,16 @@ def check_suffix(path: Path) -> None:
         raise ConversationError(f"{path}: conversations are kept in files that end in {' or '.join(SUFFIXES)}")
 
 
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number and raw conversation; what is not even JSON raises at its line."""
+def check_file(path: Path) -> None:
+    """Refuse a file that is not there, or of another kind by its name."""
     check_suffix(path)
     if not path.is_file():
         raise ConversationError(f"{path}: no such file")
+
+
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number and raw conversation; what is not even JSON raises at its line."""
+    check_file(path)
     if path.suffix == ".parquet":
         try:
             table = pq.read_table(path)

@@ -52,7 +52,8 @@ def learn(run: Run, log: MetricLog, progress: Progress) -> None:
         if config.actor.method != "none" and number > config.warmup:
             metrics |= update_actor(
                 run.agent, run.anchor, run.replay, config.actor,
-                sampler=run.sampler, seed=[config.seed, number, ACTOR], credit=credit, demonstrations=run.demonstrations,
+                sampler=run.sampler, seed=[config.seed, number, ACTOR],
+                credit=credit, demonstrations=run.demonstrations,
             )  # fmt: skip
         run.iteration = number
         if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
@@ -150,7 +151,7 @@ def measure_start(run: Run, log: MetricLog, progress: Progress) -> None:
 
 
 def finish(run: Run) -> Summary:
-    """Write ``summary.json``; with an environment, evaluate the trained actor for ``final.parquet`` and ``curve.png``."""
+    """Write ``summary.json``; with an environment, evaluate the trained actor and draw the curve."""
     outcome = {} if run.make_env is None else _outcome(run)
     blank = dict.fromkeys(
         ("start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve")
@@ -233,7 +234,8 @@ def _continue(run: Run, progress: Progress, trackers: tuple[Tracker, ...]) -> Su
         measure_start(run, log, progress)
         progress.stage("training", run.config.iterations, done=run.iteration)
         learn(run, log, progress)
-        progress.message("measuring the trained agent")
+        if run.make_env is not None:
+            progress.message("measuring the trained agent")
         return finish(run)
     finally:
         log.close()

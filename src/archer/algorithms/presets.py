@@ -12,7 +12,7 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Preset:
-    """A combination of settings; ``settings(env)`` gives what differs from the defaults for a task, None for files alone."""
+    """A combination of settings; ``settings(env)`` is what differs from the defaults for a task, None for no task."""
 
     description: str
     settings: Callable[[str | None], Settings]
@@ -109,9 +109,12 @@ def _on_policy(env: str | None) -> Settings:
     """What methods without replay share: they learn from the newest games, PPO's clip, then forget them."""
     return _with(
         _start(env),
-        actor={"method": "ppo", "utterances": "played", "updates": 16, "batch_turns": 512, "newest_turns": 1_000_000},
+        actor={
+            "method": "ppo", "utterances": "played", "updates": 16, "batch_turns": 512, "newest_turns": 1_000_000,
+            "lr": 1e-3, "kl": 0.02,
+        },
         replay_turns=0,
-    )
+    )  # fmt: skip
 
 
 def _ppo(env: str | None) -> Settings:
@@ -136,7 +139,7 @@ def _grpo(env: str | None) -> Settings:
     return _with(
         _on_policy(env),
         critic={"method": "none"},
-        actor={"advantage": "group"},
+        actor={"advantage": "group", "lr": 3e-4},
         rollout={"group": 8},
         warmup=0,
     )

@@ -86,8 +86,8 @@ def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int)
     """Who said what is learned from decides how it may be learned from."""
     if actor.advantage in ("group", "steps") and rollout.group < 2:
         raise ValueError(
-            f"actor.advantage={actor.advantage!r} compares games of the same task seed, and rollout.group={rollout.group} "
-            "plays each once: every advantage would be 0; set rollout.group to at least 2"
+            f"actor.advantage={actor.advantage!r} compares games of the same task seed, and rollout.group="
+            f"{rollout.group} plays each once: every advantage would be 0; set rollout.group to at least 2"
         )
     if rollout.games % rollout.group:
         raise ValueError(f"rollout.games={rollout.games} is not a multiple of rollout.group={rollout.group}")
@@ -105,6 +105,6 @@ def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int)
         )
     if replay_turns and actor.method != "ppo":
         raise ValueError(
-            f"actor.method={actor.method!r} would learn from utterances of old policies; set replay_turns=0 to keep only "
-            "the newest, or method='ppo', whose ratio allows for them"
+            f"actor.method={actor.method!r} would learn from utterances of old policies; set replay_turns=0 to keep "
+            "only the newest, or method='ppo', whose ratio allows for them"
         )

@@ -175,14 +175,14 @@ class ActorConfig(OptimizerConfig):
     """The low level: which tokens to say."""
 
     method: Literal["reinforce", "baseline", "ppo", "awr", "filtered", "cloning", "none"] = "reinforce"
-    """`reinforce`: ArCHer's. `baseline`: with a learned value of every token. `ppo`: clipped. `awr`, `filtered`: likelihood
-    weighted by advantage. `cloning`: plain likelihood. `none`: the actor stays as it is."""
+    """`reinforce`: ArCHer's. `baseline`: with a learned value of every token. `ppo`: clipped. `awr`, `filtered`:
+    likelihood weighted by advantage. `cloning`: plain likelihood. `none`: the actor stays as it is."""
     utterances: Literal["fresh", "played", "best"] = "fresh"
-    """What it learns from: `fresh` samples at replayed states, what was `played`, or what was played in the `best` games."""
+    """What it learns from: `fresh` samples at replayed states, what was `played`, or that of the `best` games."""
     advantage: Literal["value", "siblings", "gae", "token_gae", "group", "steps", "none"] = "siblings"
     """An utterance's Q minus the critic's V (`value`, the paper) or minus its siblings' mean Q (`siblings`, fresh ones
-    only). Of played ones also: `gae`, `token_gae` from rewards and V; `group` (GRPO), `steps` (GiGPO) from the returns of
-    games of one task seed. `none`: all count alike."""
+    only). Of played ones also: `gae`, `token_gae` from rewards and V; `group` (GRPO), `steps` (GiGPO) from the returns
+    of games of one task seed. `none`: all count alike."""
     lr: Rate = 5e-4
     weight_decay: Weight = 0.0
     updates: Positive = 4
@@ -230,8 +230,8 @@ class ActorConfig(OptimizerConfig):
             raise ValueError("advantage='siblings' compares siblings, so siblings must be at least 2")
         if self.epochs > 1 and not (self.method == "ppo" and fresh):
             raise ValueError(
-                f"epochs={self.epochs} takes several steps on the same fresh utterances, which only method='ppo' allows "
-                "for; raise updates instead"
+                f"epochs={self.epochs} takes several steps on the same fresh utterances, which only method='ppo' "
+                "allows for; raise updates instead"
             )
         if self.utterances == "best" and self.method not in ("cloning", "awr", "filtered"):
             raise ValueError(

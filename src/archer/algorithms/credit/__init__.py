@@ -1,7 +1,7 @@
-"""Credit: what played utterances were worth by the rewards that followed. A new way is a file and a line in the dictionary.
+"""Credit: what played utterances were worth by the rewards that followed. A new way is a file and a line here.
 
-Unlike advantages that the critic alone decides (``low/spoken.py``), credit needs the games themselves, and is found before
-the critic learns how these went on: a value that has seen the outcome says that nothing was gained.
+Unlike advantages that the critic alone decides (``low/spoken.py``), credit needs the games themselves, and is found
+before the critic learns how these went on: a value that has seen the outcome says that nothing was gained.
 """
 
 from __future__ import annotations

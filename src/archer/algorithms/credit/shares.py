@@ -36,7 +36,7 @@ def values_of(
 
 
 def whiten(advantages: Sequence[Tensor]) -> list[Shares]:
-    """All together with mean 0 and standard deviation 1: the step of the actor does not depend on the size of rewards."""
+    """All together with mean 0 and standard deviation 1: the actor's step does not depend on the size of rewards."""
     joined = torch.cat(list(advantages))
     mean, deviation = joined.mean(), joined.std(correction=0) + SMALL
     return [((part - mean) / deviation).cpu().numpy().astype(np.float32) for part in advantages]

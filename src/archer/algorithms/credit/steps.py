@@ -1,10 +1,11 @@
 """Groups of steps at equal states: GiGPO (Feng et al. 2025, arXiv 2505.10978).
 
     A(i, t) = A_group(i) + ω A_step(i, t)
-    A_step  = (G_{i,t} - mean G) / std G       over all turns of the games of i's seed that were played at the same state
+    A_step  = (G_{i,t} - mean G) / std G       over all turns of the games of i's seed that were at the same state
 
-A_group is GRPO's, G the discounted return from the turn on, ω = 1. States are equal where the agent had been told exactly
-the same. Games of one seed all begin so, and part where different things are said; a state that was met once adds nothing.
+A_group is GRPO's, G the discounted return from the turn on, ω = 1. States are equal where the agent had been told
+exactly the same. Games of one seed all begin so, and part where different things are said; a state that was met once
+adds nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Generalised advantage estimation over tokens: what token-level PPO, the paper's baseline, learns from.
 
-    A_l = Σ_j (γ λ)^j δ_{l+j},   δ_l = V(next prefix) - V(prefix) inside an utterance, r + γ V(s') - V(prefix) at its end
+    A_l = Σ_j (γ λ)^j δ_{l+j}
+    δ_l = V(next prefix) - V(prefix) inside an utterance, r + γ V(s') - V(prefix) at its end
 
 γ applies between utterances only, λ at every token.
 """

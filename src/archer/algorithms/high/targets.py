@@ -43,7 +43,7 @@ def returns_of(target: Values, episodes: Sequence[Episode], discount: float, tra
 
 
 def token_returns_of(values: Values, episodes: Sequence[Episode], discount: float, trace: float) -> Tensor:
-    """λ-returns of every token of the played utterances, [T, H]; rewards are paid, and γ applies, at their last tokens."""
+    """λ-returns of every token of the played utterances, [T, H]; rewards and γ come at their last tokens."""
     turns = [turn for episode in episodes for turn in episode.turns]
     ends = torch.tensor([len(turn.utterance.ids) for turn in turns]).cumsum(0) - 1
     rewards = torch.zeros(len(values.v_tokens)).index_copy(0, ends, torch.tensor([turn.reward for turn in turns]))

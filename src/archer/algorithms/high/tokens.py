@@ -3,8 +3,8 @@
     V_i(s, a^{<l}) <- (1 - λ) V̄_i(s, a^{<=l}) + λ G'                  inside an utterance
     V_i(s, a^{<L}) <- r + γ [(1 - λ) V̄_i(s') + λ G']                  at its last token
 
-The whole conversation is one long string of tokens: there is no Q and no utterance. γ applies between utterances only, so
-that an utterance's length costs nothing.
+The whole conversation is one long string of tokens: there is no Q and no utterance. γ applies between utterances only,
+so that an utterance's length costs nothing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     L = - 1/N Σ_n Σ_l log π(a^l | s, a^{<l})
 
-No critic is asked. What it learns is decided by whose games it is shown: all of a data set (``bc``), or the best by return
+No critic is asked. What it learns is decided by whose games it is shown: all of a data set, or the best by return
 (``filtered-bc``).
 """
 

@@ -19,9 +19,9 @@ class Spoken:
     sampled: Tensor
     """The same under the policy that said it, [T]; NaN where no policy did."""
     advantage: Tensor
-    """What each token is worth more than expected, [T]; the same for all tokens of an utterance but for a token critic."""
+    """What each token is worth more than expected, [T]; but for a token critic, the same for all of an utterance."""
     baseline: Tensor
-    """Learned value of what stood before each token, in the same terms, [T]; with its gradient, 0 where none is learned."""
+    """Learned value of what stood before each token, in the same terms, [T]; 0 where none is learned."""
     utterances: int
     """N."""
 

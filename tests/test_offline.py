@@ -1,0 +1,237 @@
+"""Learning from files alone, going on online from there, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import archer
+from archer.algorithms.presets import PRESETS
+from archer.checkpoint import latest_checkpoint
+from archer.collecting import collect_scripted
+from archer.config import RunConfig
+from archer.conversations import ConversationError, write_conversations
+from archer.run import restore
+from archer.runfolder import RunFolder
+from archer.settings import Layer, build
+from tests.test_learning import TASK
+from tests.test_training import ROOT, _command, _fingerprint
+from tests.worlds import TwoSteps
+
+SMALL: dict[str, Any] = {"iterations": 4, "warmup": 1, "critic": {"updates": 2}, "actor": {"updates": 1}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred games of four random words, whose first alone is paid."""
+    path = tmp_path_factory.mktemp("data") / "games.jsonl"
+    write_conversations(path, collect_scripted("demonstrator", TwoSteps, 200, seed=0))
+    return path
+
+
+def _config(preset: str, env: str | None, *files: Path, more: Sequence[Layer] = (), **changes: Any) -> RunConfig:
+    layers = [
+        Layer({"preset": preset, "env": {"name": env}}, "test"),
+        Layer(PRESETS[preset].settings(env), preset),
+        Layer(TASK, "test"),
+        Layer({"demonstrations": {"files": [str(file) for file in files], "games": None}} if files else {}, "test"),
+        Layer(SMALL, "test"),
+        Layer(changes, "test"),
+    ]
+    return build(RunConfig(), [*layers, *more])
+
+
+@pytest.fixture(scope="module")
+def offline(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that never saw an environment."""
+    run = tmp_path_factory.mktemp("runs") / "offline"
+    archer.train(
+        _config(
+            "archer-offline",
+            None,
+            data,
+            iterations=30,
+            warmup=10,
+            critic={"updates": 10},
+            actor={"beta": 4.0, "updates": 2},
+        ),
+        run,
+    )
+    return run
+
+
+def test_no_environment_is_needed_to_train(offline: Path) -> None:
+    summary = RunFolder(offline).summary()
+    assert summary["return_mean"] is summary["curve"] is None
+    assert (summary["games"], summary["demonstrations"]) == (0, 200)
+    rows = RunFolder(offline).metrics()
+    assert [row["iteration"] for row in rows] == list(range(1, 31))
+    assert rows[-1]["games"] == 0 and "actor/loss" in rows[-1] and "rollout/return_mean" not in rows[-1]
+    assert not list((offline / "episodes").iterdir())
+    with pytest.raises(ValueError, match="learned from files alone and has no environment; name one"):
+        archer.evaluate(archer.load(offline), episodes=5)
+
+
+def test_what_was_learned_offline_plays_well(offline: Path) -> None:
+    found = archer.evaluate(archer.load(offline), episodes=100, env=TwoSteps)
+    assert found["return_mean"] > 0.7  # the data won a quarter of its games
+
+
+def test_an_offline_run_resumes_exactly(data: Path, tmp_path: Path) -> None:
+    whole, halted = tmp_path / "whole", tmp_path / "halted"
+    archer.train(_config("archer-offline", None, data), whole)
+    archer.train(_config("archer-offline", None, data, iterations=2), halted)
+    (halted / "config.yaml").write_text((whole / "config.yaml").read_text())
+    data_gone = data.rename(tmp_path / "elsewhere.jsonl")  # the run keeps what it learns from
+    try:
+        archer.train(run=halted, resume=True)
+    finally:
+        data_gone.rename(data)
+    assert _fingerprint(halted) == _fingerprint(whole)
+
+
+def test_a_policy_goes_on_online_with_its_critic_and_its_data(offline: Path, tmp_path: Path) -> None:
+    config = _config(
+        "archer", "tests.worlds:TwoSteps", start_from=str(offline), rollout={"games": 8}, iterations=2,
+        critic={"demonstrations": 0.25, "updates": 2}, actor={"demonstrations": 0.25, "updates": 1},
+    )  # fmt: skip
+    run = tmp_path / "online"
+    summary = archer.train(config, run)
+    assert summary.start_return is not None and summary.start_return > 0.6  # no new supervised start
+    assert summary.games == 16 and summary.demonstrations == 200
+    before = latest_checkpoint(offline / "checkpoints")
+    assert before is not None
+    for name in ("critic", "target_critic"):
+        old, new = (
+            load_file(before / f"{name}.safetensors"),
+            load_file(run / "checkpoints" / "000000" / f"{name}.safetensors"),
+        )
+        assert old and all(torch.equal(old[key], new[key]) for key in old)
+    assert (restored := restore(RunFolder.open(run))).demonstrations is not None
+    assert len(restored.demonstrations) == 200 and len(restored.replay) == 16
+
+
+def test_games_of_the_run_before_are_counted(offline: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"rollout": {"games": 8}, "iterations": 2}
+    first = _config("archer", "tests.worlds:TwoSteps", start_from=str(offline), **settings)
+    archer.train(first, tmp_path / "first")
+    second = _config("archer", "tests.worlds:TwoSteps", start_from=str(tmp_path / "first"), **settings)
+    assert archer.train(second, tmp_path / "second").games == 32
+    assert [row["games"] for row in RunFolder(tmp_path / "second").metrics()] == [16, 24, 32]
+    seeds = {episode.seed for number in (1, 2) for episode in _episodes(tmp_path / "second", number)}
+    assert not seeds & {episode.seed for number in (1, 2) for episode in _episodes(tmp_path / "first", number)}
+
+
+def _episodes(run: Path, number: int) -> list[Any]:
+    from archer.storage import read_shard, shard_path
+
+    return read_shard(shard_path(run / "episodes", number))
+
+
+def test_shards_of_a_run_are_data_too(offline: Path, tmp_path: Path) -> None:
+    shard = offline / "demonstrations.parquet"
+    summary = archer.train(_config("bc", None, shard, iterations=0), tmp_path / "run")
+    assert summary.demonstrations == 200
+
+
+def test_malformed_lines_refuse_the_run_or_are_skipped(data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(data.read_text() + '{"messages": []}\nnonsense\n')
+    with pytest.raises(ConversationError, match=r"broken\.jsonl:201: .*\n.*broken\.jsonl:202"):
+        archer.train(_config("bc", None, broken), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()  # the same command works once the file is mended
+    config = _config("bc", None, broken, demonstrations={"files": [str(broken)], "games": None, "skip_malformed": True})
+    assert archer.train(config, tmp_path / "run").demonstrations == 200
+
+
+def test_a_conversation_longer_than_the_limit_is_named(data: Path, tmp_path: Path) -> None:
+    long = tmp_path / "long.jsonl"
+    record = {
+        "messages": [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": " ".join(map(str, range(200)))},
+        ],
+        "reward": 1,
+    }
+    long.write_text(data.read_text() + json.dumps(record) + "\n")
+    with pytest.raises(ValueError, match=r"demonstration 201 has \d+ tokens and rollout\.max_tokens=64"):
+        archer.train(_config("bc", None, long), tmp_path / "run")
+
+
+def test_another_layout_than_the_earlier_runs_is_refused(offline: Path, tmp_path: Path) -> None:
+    config = _config(
+        "archer", "tests.worlds:TwoSteps", start_from=str(offline), rollout={"layout": "plain", "games": 8}
+    )
+    with pytest.raises(ValueError, match=r"rollout\.layout='plain', but the run .* 'transcript'"):
+        archer.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"env": {"name": None}, "demonstrations": {"files": [], "games": 5}}, "leaves nothing to learn from"),
+        ({"rollout": {"games": 16}}, "rollout.games=16 plays, but env.name is null"),
+        ({"critic": {"demonstrations": 0.5}}, "all must come from demonstrations, but critic.demonstrations=0.5"),
+        ({"actor": {"demonstrations": 0.0}}, "all must come from demonstrations, but actor.demonstrations=0"),
+        ({"demonstrations": {"files": [], "games": None}}, "takes all conversations of files, and there are none"),
+        ({"rollout": {"group": 8, "games": 20}, "env": {"name": "x"}}, "not a multiple of rollout.group=8"),
+        ({"critic": {"method": "none"}}, "actor.advantage='value' needs Q, but there is no critic"),
+        ({"critic": {"method": "tokens"}}, "critic.method='tokens' learns no Q"),
+        ({"critic": {"method": "none"}, "actor": {"advantage": "gae"}}, "needs V, but there is no critic"),
+        ({"actor": {"advantage": "token_gae"}}, "set critic.method='tokens'"),
+        ({"actor": {"advantage": "group"}}, "compares games of the same task seed"),
+        ({"actor": {"method": "ppo"}}, "learns from what the policy itself said"),
+        (
+            {"critic": {"method": "none"}, "actor": {"method": "none"}, "rollout": {"best_of": 3}},
+            "lets Q choose, but there is no",
+        ),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_together_say_why(data: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _config("archer-offline", None, data, more=[Layer(changes, "test")])
+
+
+def test_the_command_learns_from_files_and_goes_on_online(data: Path, tmp_path: Path) -> None:
+    small = [
+        "--set",
+        "threads=1",
+        "iterations=1",
+        "warmup=0",
+        "supervised.epochs=2",
+        "eval.final_games=4",
+        "eval.every=0",
+    ]
+    done = subprocess.run(
+        _command("train", "--offline", str(data), "--run", str(tmp_path / "off"), *small, "rollout.max_tokens=64"),
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "demonstrations" in done.stdout and "archer-offline" in (tmp_path / "off" / "config.yaml").read_text()
+    done = subprocess.run(
+        _command(
+            "train", "--start-from", str(tmp_path / "off"), "--env", "tests.worlds:TwoSteps",
+            "--run", str(tmp_path / "on"), "--json", *small, "rollout.games=8",
+            "critic.demonstrations=0.25", "actor.demonstrations=0.25",
+        ),
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["games"] == 8
+
+
+def test_the_command_names_missing_files(tmp_path: Path) -> None:
+    done = subprocess.run(
+        _command("train", "--offline", "nowhere.jsonl", "--run", str(tmp_path / "r")),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "nowhere.jsonl: no such file" in done.stderr and "Traceback" not in done.stderr
