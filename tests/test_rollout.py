@@ -176,3 +176,14 @@ def test_siblings_differ_and_are_reproducible(actor: Actor, episodes: list[Episo
     assert as_ids == [[[u.ids.tolist() for u in group] for group in game] for game in again]
     assert as_ids != [[[u.ids.tolist() for u in group] for group in game] for game in other]
     assert len({tuple(u.ids.tolist()) for u in once[0][0]}) > 1
+
+
+def test_games_of_one_seed_are_different_games(actor: Actor, episodes: list[Episode]) -> None:
+    seeds = [3, 5, 3, 3, 5]
+    games = play(actor, Echo, seeds, task="echo", sampling=SAMPLING, limits=LIMITS)
+    said = [tuple(turn.utterance.text for turn in game.turns) for game in games]
+    assert [game.seed for game in games] == seeds  # the environment's seed is the same,
+    assert len(set(said)) == 5  # what is said is not;
+    for index in (0, 1):  # the first of each is the one that would have been played alone
+        alone = episodes[seeds[index]]
+        assert said[index] == tuple(turn.utterance.text for turn in alone.turns)

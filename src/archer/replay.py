@@ -54,9 +54,9 @@ class Replay:
         return list(self._episodes)[-count:]
 
     def best(self, fraction: float) -> list[Episode]:
-        """The top ``fraction`` of episodes by return, best first; exactly that many, whatever the ties."""
+        """The top ``fraction`` of episodes by return, best first and of equals the newest; exactly that many."""
         count = max(1, round(fraction * len(self._episodes)))
-        return sorted(self._episodes, key=lambda episode: episode.return_, reverse=True)[:count]
+        return sorted(reversed(self._episodes), key=lambda episode: episode.return_, reverse=True)[:count]
 
     def __len__(self) -> int:
         return len(self._episodes)
