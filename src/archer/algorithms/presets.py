@@ -147,7 +147,7 @@ def _grpo(env: str | None) -> Settings:
 
 def _gigpo(env: str | None) -> Settings:
     """Feng et al. 2025: GRPO's credit and that of steps at equal states, γ = .95, ω = 1, 8 games of a task."""
-    return _with(_grpo(env), critic={"discount": 0.95}, actor={"advantage": "steps"})
+    return _with(_grpo(env), critic={"discount": 0.95}, actor={"advantage": "steps", "updates": 6})
 
 
 def _filtered_bc(env: str | None) -> Settings:
@@ -157,7 +157,7 @@ def _filtered_bc(env: str | None) -> Settings:
         critic={"method": "none"},
         actor={
             "method": "cloning", "utterances": "best", "advantage": "none", "best": 0.1, "kl": 0.0,
-            "updates": 16, "batch_turns": 384, "lr": 5e-4,
+            "updates": 2, "batch_turns": 384, "lr": 1e-4,
         },
         replay_turns=1_000_000,
         warmup=0,
