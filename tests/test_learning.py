@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import archer
+from archer.algorithms.credit import CREDITS
+from archer.algorithms.low.spoken import siblings_advantage
 from archer.algorithms.presets import PRESETS
 from archer.config import RunConfig
+from archer.models.batch import collate
+from archer.run import restore
+from archer.runfolder import RunFolder
 from archer.settings import Layer, build
+from archer.training import collect
 
 TASK: dict[str, Any] = {
     "model": {"actor": None, "critic_model": None, "tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},
@@ -76,3 +84,25 @@ def test_every_preset_learns_a_two_armed_bandit(preset: str, tmp_path: Path) -> 
     # One arm pays in 9 of 10 games, the other in 1; at random half. The best of five is nearly always the good arm.
     assert end > 0.7
     assert preset == "chai" or start < 0.65
+
+
+@pytest.mark.parametrize(
+    ("preset", "lowest", "highest"),
+    [("archer", 2.0, 99.0), ("turn-ppo", 2.0, 99.0), ("ppo", 1.4, 99.0), ("gigpo", 1.4, 99.0), ("grpo", 0.99, 1.01)],
+)
+def test_credit_reaches_the_turn_that_decided(preset: str, lowest: float, highest: float, tmp_path: Path) -> None:
+    """Size of the advantages of first utterances, which alone are paid, over that of the second ones."""
+    _learned(preset, "tests.worlds:TwoSteps", tmp_path / "run", iterations=15)
+    run = restore(RunFolder.open(tmp_path / "run"))
+    games = collect(run)
+    if preset == "archer":
+        fresh = run.sampler.sample(games, 4, [0])
+        with torch.no_grad():
+            sizes = siblings_advantage(run.agent.learned_critic(collate(games, fresh))).abs().mean(dim=1).reshape(-1, 2)
+        first, second = sizes.mean(dim=0).tolist()
+    else:
+        shares = CREDITS[run.config.actor.advantage](games, run.agent.critic, run.config.critic)
+        cuts = [len(game.turns[0].utterance.ids) for game in games]
+        first = np.mean([np.abs(share[:cut]).mean() for share, cut in zip(shares, cuts, strict=True)])
+        second = np.mean([np.abs(share[cut:]).mean() for share, cut in zip(shares, cuts, strict=True)])
+    assert lowest < first / second < highest  # GRPO pays every turn alike, by construction

@@ -56,7 +56,8 @@ class Replay:
     def best(self, fraction: float) -> list[Episode]:
         """The top ``fraction`` of episodes by return, best first and of equals the newest; exactly that many."""
         count = max(1, round(fraction * len(self._episodes)))
-        return sorted(reversed(self._episodes), key=lambda episode: episode.return_, reverse=True)[:count]
+        newest_first = list(self._episodes)[::-1]
+        return sorted(newest_first, key=lambda episode: episode.return_, reverse=True)[:count]
 
     def __len__(self) -> int:
         return len(self._episodes)
