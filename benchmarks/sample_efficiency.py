@@ -1,16 +1,16 @@
 """Train methods × seeds on one task from the same supervised starts, and compare what they reach with how many games.
 
-    python benchmarks/sample_efficiency.py --env twenty-questions-10 --seeds 5 --jobs 2
-    python benchmarks/sample_efficiency.py --env twenty-questions --seeds 3 --jobs 2
+    python benchmarks/sample_efficiency.py online --env twenty-questions-10 --seeds 5
+    python benchmarks/sample_efficiency.py online --env twenty-questions --seeds 3
+    python benchmarks/sample_efficiency.py offline --env twenty-questions-10 --seeds 5
 
-Every seed has one supervised start, which all methods go on from. What is done is not done again: stop it at any time
-and start it anew, a run that was cut off goes on from its last checkpoint. At its end the tables and pictures of
-docs/results/ are written anew from all runs that are there.
+Every seed has one start, which all methods go on from; offline ones learn from one file of the demonstrator's games. What is
+done is not done again: stop it at any time and start it anew, a run that was cut off goes on from its last checkpoint. With
+all runs done, the tables of docs/results.md and the pictures beside it are written anew.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -20,12 +20,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+from results import offline_table, online_tables, replace_block
 
-ONLINE = ("archer", "archer-baseline", "archer-mc", "chai", "filtered-bc", "ppo", "turn-ppo", "grpo", "gigpo")
-OFFLINE = ("bc", "filtered-bc-offline", "sarsa-awr", "iql-reinforce-bc", "archer-offline")
-ITERATIONS = {"twenty-questions-10": 40, "twenty-questions": 40}
+from archer.report.comparison import write_comparison
+
+PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 
 
 @dataclass(frozen=True)
@@ -34,81 +36,122 @@ class Benchmark:
 
     env: str = "twenty-questions-10"
     """Task."""
-    methods: tuple[str, ...] = ONLINE
-    """Presets."""
     seeds: int = 5
-    """Seeds 0 to this, without it."""
+    """How many seeds, from 0 on."""
     jobs: int = 2
     """Runs at once, one thread each."""
-    iterations: int | None = None
-    """Iterations of 192 games; left out, what docs/results.md reports."""
     runs: Path = Path("runs/benchmark")
     """Folder of all runs."""
-    out: Path = Path("docs/results")
-    """Folder of tables and pictures."""
+
+
+@dataclass(frozen=True)
+class Online(Benchmark):
+    """Methods that play."""
+
+    methods: tuple[str, ...] = (
+        "archer", "archer-baseline", "archer-mc", "chai", "filtered-bc", "ppo", "turn-ppo", "grpo", "gigpo",
+    )  # fmt: skip
+    """Presets."""
+    iterations: int = 40
+    """Iterations of 192 games."""
+
+
+@dataclass(frozen=True)
+class Offline(Benchmark):
+    """Methods that learn from one file."""
+
+    methods: tuple[str, ...] = ("bc", "filtered-bc-offline", "sarsa-awr", "iql-reinforce-bc", "archer-offline")
+    """Presets."""
+    games: int = 12_000
+    """Games of the demonstrator in the file."""
 
 
 def main() -> None:
-    """Train what is missing, then compare."""
-    benchmark = tyro.cli(Benchmark, description=__doc__)
+    """Train what is missing, then write the tables."""
+    benchmark: Online | Offline = tyro.cli(
+        Annotated[Online, tyro.conf.subcommand("online")] | Annotated[Offline, tyro.conf.subcommand("offline")],
+        description=__doc__,
+    )
+    if isinstance(benchmark, Online):
+        folder = _online(benchmark)
+        tables, found = online_tables([folder / method for method in benchmark.methods], against="ppo")
+        write_comparison(found, PAGE.parent / "results" / benchmark.env)
+        replace_block(PAGE, benchmark.env, tables)
+    else:
+        folder = _offline(benchmark)
+        replace_block(PAGE, f"{benchmark.env} offline", offline_table(folder, benchmark.methods))
+
+
+def _online(benchmark: Online) -> Path:
     folder = benchmark.runs / benchmark.env
-    with ThreadPoolExecutor(benchmark.jobs) as pool:
-        starts = [(folder / "starts" / f"seed-{seed}", _start(benchmark, seed)) for seed in range(benchmark.seeds)]
-        failed = [name for name in pool.map(_train, *zip(*starts, strict=True)) if name]
-        runs = [
-            (folder / method / f"seed-{seed}", _method(benchmark, folder, method, seed))
-            for seed in range(benchmark.seeds)
-            for method in benchmark.methods
-        ]
-        failed += [name for name in pool.map(_train, *zip(*runs, strict=True)) if name] if not failed else []
+    starts = {seed: folder / "starts" / f"seed-{seed}" for seed in range(benchmark.seeds)}
+    _train_all(benchmark.jobs, {start: ["--preset", "bc", *_task(benchmark, seed)] for seed, start in starts.items()})
+    _train_all(
+        benchmark.jobs,
+        {
+            folder / method / f"seed-{seed}": [
+                "--preset", method, *_task(benchmark, seed), "--start-from", str(start),
+                "--set", "threads=1", "eval.every=0", f"iterations={benchmark.iterations}",
+            ]
+            for seed, start in starts.items() for method in benchmark.methods
+        },
+    )  # fmt: skip
+    return folder
+
+
+def _offline(benchmark: Offline) -> Path:
+    folder = benchmark.runs / f"{benchmark.env}-offline"
+    data = folder / "demonstrations.parquet"
+    if not data.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        collect = ["collect", "demonstrator", "--env", benchmark.env, "--episodes", str(benchmark.games), "--out", str(data)]
+        subprocess.run(_archer(collect), check=True)
+    starts = {seed: folder / "bc" / f"seed-{seed}" for seed in range(benchmark.seeds)}
+    cloned = {
+        start: ["--preset", "bc", "--offline", str(data), *_task(benchmark, seed)] for seed, start in starts.items()
+    }
+    _train_all(benchmark.jobs, cloned)
+    _train_all(
+        benchmark.jobs,
+        {
+            folder / method / f"seed-{seed}": [
+                "--preset", method, *_task(benchmark, seed), "--start-from", str(start),
+                "--set", "threads=1", "eval.every=0",
+            ]
+            for seed, start in starts.items() for method in benchmark.methods if method != "bc"
+        },
+    )  # fmt: skip
+    return folder
+
+
+def _task(benchmark: Benchmark, seed: int) -> list[str]:
+    return ["--env", benchmark.env, "--seed", str(seed)]
+
+
+def _train_all(jobs: int, runs: dict[Path, list[str]]) -> None:
+    """Train the runs that are not finished, ``jobs`` at once; ends the program if one fails."""
+    with ThreadPoolExecutor(jobs) as pool:
+        failed = [str(run) for run, done in zip(runs, pool.map(_train, runs, runs.values()), strict=True) if not done]
     if failed:
-        sys.exit("these runs failed, see their log files: " + ", ".join(failed))
-    folders = [str(folder / method) for method in benchmark.methods]
-    command = ["compare", *folders, "--out", str(benchmark.out / benchmark.env)]
-    if "ppo" in benchmark.methods:
-        command += ["--against", "ppo"]
-    subprocess.run(_archer(command), check=True)
+        sys.exit(f"these runs failed, see the log beside each: {', '.join(failed)}")
 
 
-def _start(benchmark: Benchmark, seed: int) -> list[str]:
-    """Arguments of a seed's supervised start."""
-    return ["--preset", "bc", "--env", benchmark.env, "--seed", str(seed)]
-
-
-def _method(benchmark: Benchmark, folder: Path, method: str, seed: int) -> list[str]:
-    """Arguments of one method's run from that start."""
-    iterations = benchmark.iterations or ITERATIONS.get(benchmark.env, 40)
-    start = folder / "starts" / f"seed-{seed}"
-    return [
-        "--preset", method, "--env", benchmark.env, "--seed", str(seed), "--start-from", str(start),
-        "--set", f"iterations={iterations}", "eval.every=0",
-    ]  # fmt: skip
-
-
-def _train(run: Path, arguments: Sequence[str]) -> str | None:
-    """Train a run that is not finished; its name if it failed."""
+def _train(run: Path, arguments: Sequence[str]) -> bool:
+    """Train one run to its end, from its last checkpoint if there is one; whether that worked."""
     if (run / "summary.json").exists():
-        return None
+        return True
     if any((run / "checkpoints").glob("[0-9]*")):
-        command = ["train", "--resume", str(run), "--json"]
+        command = ["train", "--resume", str(run)]
     else:
         shutil.rmtree(run, ignore_errors=True)
-        sets = list(arguments)
-        at = sets.index("--set") + 1 if "--set" in sets else len(sets)
-        sets[at:at] = ["threads=1"] if "--set" in sets else ["--set", "threads=1"]
-        command = ["train", "--run", str(run), "--json", *sets]
+        command = ["train", "--run", str(run), *arguments]
     run.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    log = run.parent / f"{run.name}.log"
-    with log.open("a", encoding="utf-8") as errors:
+    with (run.parent / f"{run.name}.log").open("a", encoding="utf-8") as log:
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(_archer(command), env=one_thread, stdout=subprocess.PIPE, stderr=errors, text=True)
-    if done.returncode:
-        return str(run)
-    summary = json.loads(done.stdout)
-    minutes = (time.perf_counter() - began) / 60
-    print(f"{run}: {summary['start_return']:.2f} -> {summary['return_mean']:.2f}, {minutes:.1f} min", flush=True)
-    return None
+        done = subprocess.run(_archer(command), env=one_thread, stdout=log, stderr=subprocess.STDOUT)
+    print(f"{run}: {'done' if done.returncode == 0 else 'failed'}, {(time.perf_counter() - began) / 60:.1f} min", flush=True)
+    return done.returncode == 0
 
 
 def _archer(arguments: Sequence[str]) -> list[str]:

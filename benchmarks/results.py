@@ -1,0 +1,130 @@
+"""Write the tables of docs/results.md anew from the runs that `sample_efficiency.py` trained.
+
+Each block of the page between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; what stands around them is written by
+people.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from archer.comparing import Comparison, EqualCost, compare
+from archer.files import write_text
+from archer.intervals import Bounds, Estimate, estimate
+from archer.methods import Method
+
+SMOOTH = 5
+
+
+def online_tables(runs: Sequence[Path], against: str) -> tuple[str, Comparison]:
+    """Markdown of what the methods reached and with how many games, and the comparison behind it."""
+    plain = compare(runs, smooth=SMOOTH)
+    found = compare(runs, smooth=SMOOTH, levels=levels_of(plain, against), against=against)
+    parts = [_reached(found), _games(found), _ratios(found), *(f"* {note}" for note in found.notes)]
+    return "\n\n".join(parts), found
+
+
+def levels_of(found: Comparison, against: str) -> list[float]:
+    """A third, two thirds and all of the way from the start to where ``against`` is at the end of its budget."""
+    method = next(method for method in found.methods if method.label == against)
+    start, end = method.start.value, float(method.curve("games")[1][-1])
+    return [round(start + share * (end - start), 1) for share in (1 / 3, 2 / 3, 1)]
+
+
+def offline_table(runs: Path, methods: Sequence[str]) -> str:
+    """Markdown of the final evaluations of methods that played nothing."""
+    lines = ["| method | seeds | return | each seed |", "|---|---|---|---|"]
+    for method in methods:
+        returns = [json.loads(path.read_text())["return_mean"] for path in sorted(runs.glob(f"{method}/*/summary.json"))]
+        if returns:
+            each = ", ".join(f"{value:.2f}" for value in returns)
+            lines.append(f"| `{method}` | {len(returns)} | {_interval(estimate(np.array(returns)))} | {each} |")
+    return "\n".join(lines)
+
+
+def replace_block(page: Path, name: str, content: str) -> None:
+    """Put ``content`` between the marks of a block; ValueError where the page has none of that name."""
+    text = page.read_text(encoding="utf-8")
+    pattern = re.compile(rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"{page} has no block {name!r}: it begins with <!-- begin {name} --> and ends with <!-- end ... -->")
+    write_text(page, pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text))
+
+
+def _reached(found: Comparison) -> str:
+    """What each method returned in the end and on the way, and what that took besides games."""
+    on_the_way = [cost for cost in found.equal_cost if cost.axis == "games"]
+    rows = [
+        ["method", "seeds", "start", "end, 1,000 held-out games", *(f"at {cost.amount:,.0f} games" for cost in on_the_way),
+         "million tokens", "minutes"],
+        ["---"] * (6 + len(on_the_way)),
+    ]  # fmt: skip
+    for method in sorted(found.methods, key=_end, reverse=True):
+        rows.append(
+            [
+                f"`{method.label}`",
+                str(len(method.repeats)),
+                f"{method.start.value:.2f}",
+                _interval(method.final),
+                *(_interval(cost.returns[method.label]) for cost in on_the_way),
+                f"{np.mean([repeat.run.tokens[-1] for repeat in method.repeats]) / 1e6:.2f}",
+                f"{np.mean([repeat.run.seconds[-1] for repeat in method.repeats]) / 60:.0f}",
+            ]
+        )
+    return _table(rows)
+
+
+def _games(found: Comparison) -> str:
+    """Games to each level."""
+    rows = [["games to", *(f"{level:g}" for level in found.levels)], ["---"] * (1 + len(found.levels))]
+    for method in sorted(found.methods, key=_end, reverse=True):
+        cells = [found.levels[level][method.label] for level in found.levels]
+        rows.append([f"`{method.label}`", *(f"{_bounds(cell.median)} ({cell.reached}/{cell.seeds})" for cell in cells)])
+    return _table(rows)
+
+
+def _ratios(found: Comparison) -> str:
+    """How many times as many games ``against`` needs."""
+    rows = [[f"games of `{found.against}` / of", *(f"{level:g}" for level in found.ratios)], ["---"] * (1 + len(found.ratios))]
+    for method in sorted(found.methods, key=_end, reverse=True):
+        if method.label == found.against:
+            continue
+        cells = []
+        for level in found.ratios:
+            ratio = found.ratios[level][method.label]
+            interval = "" if ratio.interval is None else f" ({_number(ratio.interval[0])} to {_number(ratio.interval[1])})"
+            cells.append("never" if ratio.never else f"{_bounds(ratio.value, 2)}{interval}")
+        rows.append([f"`{method.label}`", *cells])
+    return _table(rows)
+
+
+def _end(method: Method) -> float:
+    return -np.inf if method.final is None else method.final.value
+
+
+def _interval(value: Estimate | None) -> str:
+    if value is None:
+        return "–"
+    if value.low is None or value.high is None:
+        return f"{value.value:.2f}"
+    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
+
+
+def _bounds(value: Bounds, digits: int = 0) -> str:
+    return f"{value.low:,.{digits}f}" if value.known else f"> {value.low:,.{digits}f}"
+
+
+def _number(value: float) -> str:
+    return "∞" if np.isinf(value) else f"{value:.2f}"
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+__all__ = ["EqualCost", "levels_of", "offline_table", "online_tables", "replace_block"]
