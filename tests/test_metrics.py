@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from archer.metrics import MetricLog, make_tracker, mean_ci95, read_metrics, truncate_metrics
+from archer.metrics import MetricLog, make_tracker, mean_ci95
+from archer.metricsfile import read_metrics, truncate_metrics
 
 
 def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:

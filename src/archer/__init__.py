@@ -10,16 +10,23 @@ from archer.types import End, Episode, Turn, Utterance
 
 if TYPE_CHECKING:
     from archer.api import evaluate, load
+    from archer.comparing import compare
     from archer.scoring import score
     from archer.training import train
 
-__all__ = ["End", "Episode", "RunConfig", "Turn", "Utterance", "evaluate", "load", "score", "train"]
+__all__ = ["End", "Episode", "RunConfig", "Turn", "Utterance", "compare", "evaluate", "load", "score", "train"]
 
-_LAZY = {"train": "archer.training", "load": "archer.api", "evaluate": "archer.api", "score": "archer.scoring"}
+_LAZY = {
+    "train": "archer.training",
+    "load": "archer.api",
+    "evaluate": "archer.api",
+    "score": "archer.scoring",
+    "compare": "archer.comparing",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Load what needs torch when it is first asked for, so that `archer envs` answers at once."""
+    """Load what takes long to import when it is first asked for, so that `archer envs` answers at once."""
     if name not in _LAZY:
         raise AttributeError(f"module 'archer' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

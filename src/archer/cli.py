@@ -1,4 +1,4 @@
-"""The `archer` command: train, evaluate, play, collect, score, envs, presets."""
+"""The `archer` command: train, evaluate, play, collect, score, compare, envs, presets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from archer.algorithms.presets import PRESETS
-from archer.commands import Collect, Command, Envs, Evaluate, Play, Presets, Score, Train
+from archer.commands import Collect, Command, Compare, Envs, Evaluate, Play, Presets, Score, Train
 from archer.config import RunConfig
 from archer.conversations import check_file
 from archer.envs import ENVS, make_factory
@@ -181,6 +181,26 @@ def _score(command: Score) -> None:
     _show("Scored", summary, as_json=False)
 
 
+def _compare(command: Compare) -> None:
+    if not command.runs:
+        raise ValueError("name the runs to compare, or a folder that holds them")
+    from archer.comparing import compare
+    from archer.report.comparison_tables import as_json, print_comparison
+
+    found = compare(
+        command.runs, axis=command.axis, smooth=command.smooth, levels=command.levels, against=command.against,
+        count_demonstrations=command.count_demonstrations,
+    )  # fmt: skip
+    if command.out is not None:
+        from archer.report.comparison import write_comparison
+
+        write_comparison(found, command.out)
+    if command.json:
+        print(json.dumps(as_json(found)))
+    else:
+        print_comparison(Console(), found)
+
+
 def _envs(command: Envs) -> None:
     _show("Environments", {name: spec.description for name, spec in ENVS.items()}, as_json=command.json)
 
@@ -212,6 +232,7 @@ _RUNNERS: dict[type, Any] = {
     Play: _play,
     Collect: _collect,
     Score: _score,
+    Compare: _compare,
     Envs: _envs,
     Presets: _presets,
 }

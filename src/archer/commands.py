@@ -110,6 +110,28 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Compare runs of different methods on one task, over seeds: return at equal cost, and cost to equal return."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, or folders that hold some at any depth."""
+    axis: Literal["games", "tokens", "seconds"] = "games"
+    """What is spent: the axis of the picture, and what it takes to a return."""
+    smooth: int = 5
+    """Iterations in the trailing mean of a curve; 1 leaves it as it is."""
+    levels: tuple[float, ...] = ()
+    """Returns to reach; four between the start and the best curve if none are named."""
+    against: str | None = None
+    """A method, as the tables call it, whose cost to each return is divided by that of the others."""
+    count_demonstrations: Json = False
+    """Count the demonstrations of the supervised start as games."""
+    out: Path | None = None
+    """Folder for compare.png, compare.csv and compare.json."""
+    json: Json = False
+    """Print everything as one JSON object."""
+
+
+@dataclass(frozen=True)
 class Envs:
     """List the built-in environments."""
 
@@ -125,5 +147,5 @@ class Presets:
     """Print one JSON object."""
 
 
-Command = Train | Evaluate | Play | Collect | Score | Envs | Presets
+Command = Train | Evaluate | Play | Collect | Score | Compare | Envs | Presets
 """Whatever was asked for."""

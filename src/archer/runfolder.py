@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from archer.config import RunConfig
 from archer.files import write_text
-from archer.metrics import read_metrics, truncate_metrics
+from archer.metricsfile import read_metrics, truncate_metrics
 from archer.settings import load_yaml, to_yaml
 
 

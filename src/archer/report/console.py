@@ -70,3 +70,13 @@ def print_table(console: Console, title: str, rows: Mapping[str, str]) -> None:
     for name, value in rows.items():
         table.add_row(Text(printable(name)), Text(printable(value)))
     console.print(table)
+
+
+def print_grid(console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of one row per thing: its name, then what is said of it, one column each."""
+    table = Table(title=Text(f"\n{printable(title)}"), title_justify="left")
+    for column, name in enumerate(header):
+        table.add_column(Text(printable(name)), justify="right" if column else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(table)

@@ -1,0 +1,145 @@
+"""Learning curves as run folders hold them: which folders are runs, and what each measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from archer.config import RunConfig
+from archer.intervals import Floats
+from archer.runfolder import RunFolder
+
+Axis = Literal["games", "tokens", "seconds"]
+AXES: tuple[Axis, ...] = ("games", "tokens", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class RunCurve:
+    """What a run's games returned, iteration by iteration; arrays have shape [iterations]."""
+
+    path: Path
+    config: RunConfig
+    task: str
+    games: Floats
+    """Games played so far, warm-up included."""
+    tokens: Floats
+    """Tokens said in these games so far; siblings, which are sampled to learn from and never said, are not in it."""
+    seconds: Floats
+    """Wall-clock of the iterations so far: playing, learning and the evaluations among them, no supervised start."""
+    returns: Floats
+    """Mean return of each iteration's training games."""
+    start: float
+    """Evaluation of the supervised start."""
+    final: float | None
+    """Evaluation of the trained agent, None while the run goes on."""
+    reference: float | None
+    """Best known return of the task, None if that or the end of the run is unknown."""
+    demonstrations: int
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """The runs among ``folders`` and at any depth below them, each once; ValueError where there is none."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder: name run folders, or folders that hold some")
+        runs = list(_runs_below(folder))
+        if not runs:
+            raise ValueError(f"{folder} is not a run and holds none: no config.yaml in it or below")
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _runs_below(folder: Path) -> Iterator[Path]:
+    for path, folders, files in os.walk(folder):
+        folders.sort()
+        if "config.yaml" in files:
+            folders.clear()  # a run holds no runs
+            yield Path(path)
+
+
+def read_run(path: Path) -> RunCurve | None:
+    """The curve of a run so far, None before its first iteration; ValueError for what cannot be compared."""
+    folder = RunFolder.open(path)
+    config = folder.config()
+    rows = folder.metrics()
+    played = [row for row in rows if row["iteration"] != 0]
+    if not played:
+        return None
+    for number, row in enumerate(played, start=1):
+        if row["iteration"] != number:
+            raise ValueError(f"{folder.metrics_file}: iteration {row['iteration']!r} stands where {number} should")
+    games = _column(folder, played, "games")
+    if (np.diff(games) <= 0).any():
+        raise ValueError(f"{folder.metrics_file}: games must grow from iteration to iteration")
+    start = _number(rows[0], "eval/return_mean", folder.metrics_file)
+    if start is None:
+        raise ValueError(
+            f"{folder.metrics_file}: no evaluation of the supervised start (iteration 0) in the first line"
+        )
+    summary = _summary(folder)
+    return RunCurve(
+        path=path,
+        config=config,
+        task=str((summary or {}).get("task", config.env.name)),
+        games=games,
+        tokens=np.cumsum(_column(folder, played, "rollout/tokens")),
+        seconds=np.cumsum(_column(folder, played, "time/iteration_s")),
+        returns=_column(folder, played, "rollout/return_mean"),
+        start=start,
+        final=None if summary is None else _final(folder, summary),
+        reference=_number(summary or {}, "reference_return", folder.summary_file),
+        demonstrations=int((summary or {}).get("demonstrations", config.demonstrations.games or 0)),
+    )
+
+
+def _column(folder: RunFolder, rows: Sequence[Mapping[str, Any]], key: str) -> Floats:
+    """A number of every iteration; what is counted must have been spent."""
+    column = []
+    for row in rows:
+        place = f"{folder.metrics_file}, iteration {row['iteration']}"
+        value = _number(row, key, place)
+        if value is None:
+            raise ValueError(f"{place}: no {key}; a run without games and their returns cannot be compared")
+        if value <= 0 and key != "rollout/return_mean":
+            raise ValueError(f"{place}: {key} must be more than 0, got {value:g}")
+        column.append(value)
+    return np.array(column)
+
+
+def _final(folder: RunFolder, summary: Mapping[str, Any]) -> float:
+    final = _number(summary, "return_mean", folder.summary_file)
+    if final is None:
+        raise ValueError(f"{folder.summary_file}: no return_mean; a run without an evaluation cannot be compared")
+    return final
+
+
+def _summary(folder: RunFolder) -> Mapping[str, Any] | None:
+    """The outcome of a finished run, None while it goes on."""
+    if not folder.summary_file.exists():
+        return None
+    try:
+        summary: object = json.loads(folder.summary_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder.summary_file}: not JSON: {error}") from None
+    if not isinstance(summary, dict):
+        raise ValueError(f"{folder.summary_file}: an object is needed, got {type(summary).__name__}")
+    return summary
+
+
+def _number(row: Mapping[str, Any], key: str, place: object) -> float | None:
+    """A finite number, None if it is null or missing."""
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{place}: {key} must be a number, got {value!r}")
+    return float(value)

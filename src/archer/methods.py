@@ -1,0 +1,138 @@
+"""Runs of one method: how runs are grouped, and what the seeds of a method show together."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archer.curves import Axis, RunCurve
+from archer.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
+from archer.settings import to_dict
+
+NOT_THE_METHOD = ("preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval", "start_from", "iterations")
+"""Settings that make no other method of a preset; preset and task are compared on their own, and a longer run is the same
+method for longer."""
+DRAWN_POINTS = 200
+"""Most points of a method's curve."""
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """One run of a method, measured in the way of its comparison."""
+
+    run: RunCurve
+    smoothed: Floats
+    """Trailing mean of the returns, shape [iterations]."""
+    before: Mapping[Axis, float]
+    """What was spent before the first game: demonstrations, where they count."""
+
+    @property
+    def seed(self) -> int:
+        return self.run.config.seed
+
+    def spent(self, axis: Axis) -> Floats:
+        """What was spent up to each iteration, shape [iterations]."""
+        own: Mapping[Axis, Floats] = {"games": self.run.games, "tokens": self.run.tokens, "seconds": self.run.seconds}
+        return own[axis] + self.before[axis]
+
+    def at(self, axis: Axis, amounts: Floats) -> Floats:
+        """The smoothed return where just so much was spent, linear between iterations. Shape as ``amounts``.
+
+        The line begins at the supervised start, before the first game; NaN before that and behind the last iteration.
+        """
+        spent = np.append(self.before[axis], self.spent(axis))
+        returns = np.append(self.run.start, self.smoothed)
+        return np.asarray(np.interp(amounts, spent, returns, left=math.nan, right=math.nan))
+
+    def needed(self, axis: Axis, level: float) -> float:
+        """What was spent at the first iteration whose smoothed return is at or above the level; infinity if none is."""
+        there = self.smoothed >= level
+        return float(self.spent(axis)[there.argmax()]) if there.any() else math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """The runs of one method, ordered by seed."""
+
+    label: str
+    repeats: tuple[Repeat, ...]
+    start: Estimate
+    """Evaluation of the supervised start."""
+    final: Estimate | None
+    """Evaluation of the trained agents of the runs that are finished, None if none is."""
+
+    def curve(self, axis: Axis) -> tuple[Floats, Floats, tuple[Floats, Floats] | None]:
+        """Amounts spent, interquartile mean there and the ends of its interval, as far as all seeds have come."""
+        last = min(repeat.spent(axis)[-1] for repeat in self.repeats)
+        first = min(last, max(repeat.spent(axis)[0] for repeat in self.repeats))
+        amounts = np.unique(np.concatenate([repeat.spent(axis) for repeat in self.repeats]))
+        amounts = amounts[(amounts >= first) & (amounts <= last)]
+        if len(amounts) > DRAWN_POINTS:
+            amounts = np.linspace(first, last, DRAWN_POINTS)
+        returns = np.array([repeat.at(axis, amounts) for repeat in self.repeats])
+        return amounts, iqm(returns), iqm_intervals(returns)
+
+    def cost(self, axis: Axis, level: float) -> Censored:
+        """What each seed spent to reach a level."""
+        needed = np.array([repeat.needed(axis, level) for repeat in self.repeats])
+        everything = np.array([repeat.spent(axis)[-1] for repeat in self.repeats])
+        return Censored(np.where(np.isfinite(needed), needed, everything), needed)
+
+
+def group(curves: Sequence[RunCurve], *, smooth: int, count_demonstrations: bool) -> tuple[Method, ...]:
+    """The runs by method, in the order they came; ValueError for a seed that a method has twice.
+
+    ``smooth`` iterations are averaged; with ``count_demonstrations`` the demonstrations are games that were played.
+    """
+    groups: dict[str, dict[int, Repeat]] = {}
+    for label, curve in zip(method_labels(curves), curves, strict=True):
+        repeats = groups.setdefault(label, {})
+        seed = curve.config.seed
+        if seed in repeats:
+            raise ValueError(
+                f"{repeats[seed].run.path} and {curve.path} are the same seed ({seed}) of the same method ({label}): "
+                "leave one of them out, since seeds are the repeats"
+            )
+        means = [curve.returns[max(0, end - smooth) : end].mean() for end in range(1, len(curve.returns) + 1)]
+        before = float(curve.demonstrations if count_demonstrations else 0)
+        repeats[seed] = Repeat(curve, np.array(means), {"games": before, "tokens": 0.0, "seconds": 0.0})
+    return tuple(_method(label, [repeats[seed] for seed in sorted(repeats)]) for label, repeats in groups.items())
+
+
+def _method(label: str, repeats: Sequence[Repeat]) -> Method:
+    finals = [repeat.run.final for repeat in repeats if repeat.run.final is not None]
+    return Method(
+        label,
+        tuple(repeats),
+        start=estimate([repeat.run.start for repeat in repeats]),
+        final=estimate(finals) if finals else None,
+    )
+
+
+def method_labels(curves: Sequence[RunCurve]) -> list[str]:
+    """What each run's method is called: its preset, and the settings in which the runs of that preset differ."""
+    settings = [_flat(to_dict(curve.config)) for curve in curves]
+    labels = []
+    for curve, own in zip(curves, settings, strict=True):
+        same = [other for one, other in zip(curves, settings, strict=True) if one.config.preset == curve.config.preset]
+        differing = [name for name in own if any(other[name] != own[name] for other in same)]
+        labels.append(" ".join([curve.config.preset, *(f"{name}={_written(own[name])}" for name in differing)]))
+    return labels
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of the method by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if prefix or name not in NOT_THE_METHOD:
+            flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
