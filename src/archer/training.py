@@ -10,6 +10,7 @@ from archer.algorithms.actor import update_actor
 from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.supervised import clone
 from archer.config import RunConfig
+from archer.critic_health import critic_health
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return, training_seed
 from archer.files import write_json
@@ -49,6 +50,7 @@ def learn(run: Run, log: MetricLog, progress: Progress) -> None:
         played = time.perf_counter() - began
         run.replay.add(episodes)
         metrics = episode_metrics(episodes, "rollout")
+        metrics |= critic_health(run.agent.critic, episodes, config.critic.discount)  # before it learns from them
         metrics |= update_critic(
             run.agent, run.replay, config.critic,
             sampler=run.sampler, seed=[config.seed, number, CRITIC], demonstrations=run.demonstrations,

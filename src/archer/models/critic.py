@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,11 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from archer.models.actor import Actor, token_logprobs, trunk_hidden
-from archer.models.batch import EpisodeBatch, after_each_turn
+from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
+from archer.types import Episode
 
 TWIN = 2
 """Heads of each kind: the lesser of two independent estimates is less optimistic (double Q-learning)."""
+
+EPISODES_AT_ONCE = 32
+"""Episodes in one pass where they are many: memory, which grows with the square of their length, stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,15 @@ class Critic(nn.Module, ABC):
     def __call__(self, batch: EpisodeBatch, *, answers: bool = False) -> Values:
         values: Values = super().__call__(batch, answers=answers)
         return values
+
+
+def values_in_parts(critic: Critic, episodes: Sequence[Episode]) -> Iterator[tuple[Sequence[Episode], Values]]:
+    """Values of any number of episodes, without gradient: some episodes at a time, with theirs."""
+    for start in range(0, len(episodes), EPISODES_AT_ONCE):
+        part = episodes[start : start + EPISODES_AT_ONCE]
+        with torch.no_grad():
+            values = critic(collate(part).to(critic.q.scale.device))
+        yield part, values
 
 
 class CausalCritic(Critic):
