@@ -64,9 +64,12 @@ def load(run: str | Path) -> LoadedRun:
 
 
 def load_critic(run: LoadedRun) -> Critic:
-    """The critic that was trained beside a run's policy."""
+    """The critic that was trained beside a run's policy; CheckpointError where none was saved."""
+    saved = run.checkpoint / "critic.safetensors"
+    if not saved.is_file():
+        raise CheckpointError(f"{run.folder.path} has no critic: {saved} is missing")
     critic = begin_critic(run.config, run.actor, [])
-    load_module(run.checkpoint / "critic.safetensors", critic)
+    load_module(saved, critic)
     return critic
 
 

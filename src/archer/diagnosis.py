@@ -16,13 +16,13 @@ LEAST_Q_SPREAD = 0.05
 """Std of Q over std of the returns: 0.2 to 0.7 in trained critics, 0.02 and less in untrained ones."""
 LEAST_ADVANTAGE_SPREAD = 0.01
 """Std of A over std of the returns: 0.1 to 0.2 in trained critics; the actor's gradient is in proportion to it."""
-LEAST_CORRELATION = 0.3
+LEAST_CORRELATION = 0.1
 """Of Q with the returns."""
 MOST_BIAS = 1.0
 """Bias over std of the returns: a critic that knew nothing but the mean return would have 0."""
 MOST_TWIN_GAP = 0.5
 """Twin gap over std of the returns: the lesser head then says more about the heads than about the utterance."""
-SHARP = 0.06
+SHARP = 0.04
 """Half-width of the sign share's interval up to which "it may be coin flipping" is held against the critic and not
 against too few games: critics that taught an actor well had shares of 0.55 to 0.6."""
 
