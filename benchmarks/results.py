@@ -40,7 +40,9 @@ def offline_table(runs: Path, methods: Sequence[str]) -> str:
     """Markdown of the final evaluations of methods that played nothing."""
     lines = ["| method | seeds | return | each seed |", "|---|---|---|---|"]
     for method in methods:
-        returns = [json.loads(path.read_text())["return_mean"] for path in sorted(runs.glob(f"{method}/*/summary.json"))]
+        returns = [
+            json.loads(path.read_text())["return_mean"] for path in sorted(runs.glob(f"{method}/*/summary.json"))
+        ]
         if returns:
             each = ", ".join(f"{value:.2f}" for value in returns)
             lines.append(f"| `{method}` | {len(returns)} | {_interval(estimate(np.array(returns)))} | {each} |")
@@ -52,7 +54,9 @@ def replace_block(page: Path, name: str, content: str) -> None:
     text = page.read_text(encoding="utf-8")
     pattern = re.compile(rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"{page} has no block {name!r}: it begins with <!-- begin {name} --> and ends with <!-- end ... -->")
+        raise ValueError(
+            f"{page} has no block {name!r}: it begins with <!-- begin {name} --> and ends with <!-- end ... -->"
+        )
     write_text(page, pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text))
 
 
@@ -90,14 +94,19 @@ def _games(found: Comparison) -> str:
 
 def _ratios(found: Comparison) -> str:
     """How many times as many games ``against`` needs."""
-    rows = [[f"games of `{found.against}` / of", *(f"{level:g}" for level in found.ratios)], ["---"] * (1 + len(found.ratios))]
+    rows = [
+        [f"games of `{found.against}` / of", *(f"{level:g}" for level in found.ratios)],
+        ["---"] * (1 + len(found.ratios)),
+    ]
     for method in sorted(found.methods, key=_end, reverse=True):
         if method.label == found.against:
             continue
         cells = []
         for level in found.ratios:
             ratio = found.ratios[level][method.label]
-            interval = "" if ratio.interval is None else f" ({_number(ratio.interval[0])} to {_number(ratio.interval[1])})"
+            interval = (
+                "" if ratio.interval is None else f" ({_number(ratio.interval[0])} to {_number(ratio.interval[1])})"
+            )
             cells.append("never" if ratio.never else f"{_bounds(ratio.value, 2)}{interval}")
         rows.append([f"`{method.label}`", *cells])
     return _table(rows)

@@ -104,7 +104,16 @@ def _offline(benchmark: Offline) -> Path:
     data = folder / "demonstrations.parquet"
     if not data.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        collect = ["collect", "demonstrator", "--env", benchmark.env, "--episodes", str(benchmark.games), "--out", str(data)]
+        collect = [
+            "collect",
+            "demonstrator",
+            "--env",
+            benchmark.env,
+            "--episodes",
+            str(benchmark.games),
+            "--out",
+            str(data),
+        ]
         subprocess.run(_archer(collect), check=True)
     starts = {seed: folder / "bc" / f"seed-{seed}" for seed in range(benchmark.seeds)}
     cloned = {
@@ -150,7 +159,10 @@ def _train(run: Path, arguments: Sequence[str]) -> bool:
     with (run.parent / f"{run.name}.log").open("a", encoding="utf-8") as log:
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(_archer(command), env=one_thread, stdout=log, stderr=subprocess.STDOUT)
-    print(f"{run}: {'done' if done.returncode == 0 else 'failed'}, {(time.perf_counter() - began) / 60:.1f} min", flush=True)
+    print(
+        f"{run}: {'done' if done.returncode == 0 else 'failed'}, {(time.perf_counter() - began) / 60:.1f} min",
+        flush=True,
+    )
     return done.returncode == 0
 
 

@@ -61,6 +61,8 @@ class LoadedRun:
 
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
+        if best_of and self.config.critic.method == "tokens":
+            raise ValueError(f"the critic of {self.folder.path} values single tokens and has no Q to choose by")
         return partial(play_best_of, best_of, load_critic(self)) if best_of else play
 
 
@@ -76,11 +78,14 @@ def load(run: str | Path) -> LoadedRun:
 
 
 def load_critic(run: LoadedRun) -> Critic:
-    """The critic that was trained beside a run's policy; ValueError where there is none."""
+    """The critic that was trained beside a run's policy; ValueError where the method has none."""
     if run.config.critic.method == "none":
         raise ValueError(f"{run.folder.path} has no critic: its method, {run.config.preset!r}, learns without one")
+    saved = run.checkpoint / "critic.safetensors"
+    if not saved.is_file():
+        raise CheckpointError(f"{run.folder.path} has no critic: {saved} is missing")
     critic = begin_critic(run.config, run.actor, [])
-    load_module(run.checkpoint / "critic.safetensors", critic)
+    load_module(saved, critic)
     return critic
 
 

@@ -1,4 +1,4 @@
-"""The `archer` command: train, evaluate, play, collect, score, compare, envs, presets."""
+"""The `archer` command: train, evaluate, play, collect, score, doctor, compare, envs, presets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from archer.algorithms.presets import PRESETS
-from archer.commands import Collect, Command, Compare, Envs, Evaluate, Play, Presets, Score, Train
+from archer.commands import Collect, Command, Compare, Doctor, Envs, Evaluate, Play, Presets, Score, Train
 from archer.config import RunConfig
 from archer.conversations import check_file
 from archer.envs import ENVS, make_factory
@@ -181,6 +181,41 @@ def _score(command: Score) -> None:
     _show("Scored", summary, as_json=False)
 
 
+def _doctor(command: Doctor) -> None:
+    from archer.diagnosis import FEWEST_GAMES
+
+    if command.file is not None and command.episodes is not None:
+        raise ValueError("--file takes the place of games: leave --episodes out")
+    if command.episodes is not None and command.episodes < FEWEST_GAMES:
+        raise ValueError(
+            f"--episodes must be at least {FEWEST_GAMES}, got {command.episodes}: fewer games tell nothing"
+        )
+    if command.out is not None and (command.out.suffix != ".png" or not command.out.parent.is_dir()):
+        raise ValueError(f"--out: {command.out} must end in .png and lie in a folder that exists")
+    from archer.conversations import read_all
+
+    games = None if command.file is None else read_all([command.file])[0]
+    from archer.api import load
+    from archer.doctoring import EPISODES, examine, examine_recorded
+    from archer.report.health import render_health
+    from archer.report.reliability import plot_reliability
+
+    run = load(command.run)
+    if games is None:
+        source = f"{command.episodes or EPISODES} evaluation games"
+        found = examine(run, episodes=command.episodes or EPISODES)
+    else:
+        source = f"{len(games)} conversations of {command.file}"
+        found = examine_recorded(run, games)
+    if command.out is not None:
+        plot_reliability(found.turns, command.out, title=f"{command.run}, iteration {run.iteration}, {source}")
+    if command.json:
+        print(json.dumps({"run": str(command.run), "iteration": run.iteration, "source": source} | found.summary()))
+        return
+    title = f"\nCritic of {command.run} after {run.iteration} iterations, on {source}"
+    Console().print(render_health(title, found.health, found.diagnosis, found.development))
+
+
 def _compare(command: Compare) -> None:
     if not command.runs:
         raise ValueError("name the runs to compare, or a folder that holds them")
@@ -232,6 +267,7 @@ _RUNNERS: dict[type, Any] = {
     Play: _play,
     Collect: _collect,
     Score: _score,
+    Doctor: _doctor,
     Compare: _compare,
     Envs: _envs,
     Presets: _presets,

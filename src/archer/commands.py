@@ -110,6 +110,27 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Doctor:
+    """Say how healthy a run's critic is: a verdict in plain words, and the numbers behind it.
+
+    The policy plays games that were never trained on, and what the critic says of every turn is held against what
+    became of it.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    episodes: int | None = None
+    """Games to play; 200 unless told."""
+    file: Path | None = None
+    """Conversations to judge by instead of playing, where the environment is not at hand: .jsonl or .parquet; none
+    that the critic learned from."""
+    out: Path | None = None
+    """Picture to write, .png: realised returns against Q."""
+    json: Json = False
+    """Print the result as one JSON object."""
+
+
+@dataclass(frozen=True)
 class Compare:
     """Compare runs of different methods on one task, over seeds: return at equal cost, and cost to equal return."""
 
@@ -147,5 +168,5 @@ class Presets:
     """Print one JSON object."""
 
 
-Command = Train | Evaluate | Play | Collect | Score | Compare | Envs | Presets
+Command = Train | Evaluate | Play | Collect | Score | Doctor | Compare | Envs | Presets
 """Whatever was asked for."""

@@ -14,9 +14,11 @@ from archer.curves import Axis, RunCurve
 from archer.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
 from archer.settings import to_dict
 
-NOT_THE_METHOD = ("preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval", "start_from", "iterations")
-"""Settings that make no other method of a preset; preset and task are compared on their own, and a longer run is the same
-method for longer."""
+NOT_THE_METHOD = (
+    "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval", "start_from", "iterations",
+)  # fmt: skip
+"""Settings that make no other method of a preset; preset and task are compared on their own, and a longer run is the
+same method for longer."""
 DRAWN_POINTS = 200
 """Most points of a method's curve."""
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from archer.api import LoadedRun, load_critic
 from archer.envs.base import ScriptedGame
-from archer.models.batch import collate
+from archer.models.critic import values_in_parts
 from archer.rollout.demonstrations import to_episode
-
-GAMES_AT_ONCE = 32
-"""Conversations in one pass of the critic."""
+from archer.types import Episode
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,17 @@ class Score:
 def score(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[list[Score]]:
     """Q and V of every utterance of every conversation, shape [games][turns]."""
     critic = load_critic(run)
+    scores: list[list[Score]] = []
+    for part, values in values_in_parts(
+        critic, recorded_episodes(run, games), by_token=run.config.critic.method == "tokens"
+    ):
+        found = zip(values.q.amin(dim=-1).tolist(), values.v.amin(dim=-1).tolist(), strict=True)
+        scores += [[Score(turn.utterance.text, *next(found)) for turn in episode.turns] for episode in part]
+    return scores
+
+
+def recorded_episodes(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[Episode]:
+    """Conversations in the run's tokens and layout; ValueError names one that is longer than its model reads."""
     prompts = run.layout(run.actor.tokenizer)
     episodes = [to_episode(game, prompts, seed=0, task="") for game in games]
     context = run.actor.context
@@ -42,11 +49,4 @@ def score(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[list[Score]]:
         tokens = len(episode.final_prompt_ids)
         if context is not None and tokens > context:
             raise ValueError(f"conversation {number} has {tokens} tokens; the model reads {context} at most")
-    scores: list[list[Score]] = []
-    for start in range(0, len(episodes), GAMES_AT_ONCE):
-        part = episodes[start : start + GAMES_AT_ONCE]
-        with torch.no_grad():
-            values = critic(collate(part).to(run.actor.device))
-        found = zip(values.q.amin(dim=-1).tolist(), values.v.amin(dim=-1).tolist(), strict=True)
-        scores += [[Score(turn.utterance.text, *next(found)) for turn in episode.turns] for episode in part]
-    return scores
+    return episodes

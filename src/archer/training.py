@@ -14,6 +14,7 @@ from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.supervised import clone
 from archer.beginning import Beginning, begin
 from archer.config import RunConfig
+from archer.critic_health import critic_health
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return, training_seed
 from archer.files import write_json
@@ -41,6 +42,8 @@ def learn(run: Run, log: MetricLog, progress: Progress) -> None:
         if config.rollout.games:
             episodes = collect(run)
             metrics |= episode_metrics(episodes, "rollout") | _speed(episodes, time.perf_counter() - began)
+            if run.agent.critic is not None:  # before it learns from them
+                metrics |= critic_health(run.agent.critic, episodes, config.critic)
             run.replay.add(episodes)
             write_shard(shard_path(run.folder.episodes, number), episodes, number)
         credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from archer.models.actor import Actor, token_logprobs, trunk_hidden
-from archer.models.batch import EpisodeBatch, after_each_turn
+from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
+from archer.types import Episode
 
 TWIN = 2
 """Heads of each kind: the lesser of two independent estimates is less optimistic (double Q-learning)."""
+
+EPISODES_AT_ONCE = 32
+"""Episodes in one pass where they are many: memory, which grows with the square of their length, stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,24 @@ class Critic(nn.Module, ABC):
     def __call__(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         values: Values = super().__call__(batch, answers=answers, tokens=tokens)
         return values
+
+
+def values_in_parts(
+    critic: Critic, episodes: Sequence[Episode], *, by_token: bool = False
+) -> Iterator[tuple[Sequence[Episode], Values]]:
+    """Values of any number of episodes, without gradient: some episodes at a time, with theirs.
+
+    A critic that was trained ``by_token`` has V of every token and no Q: what it thinks of an utterance is V before the
+    last token of it, when all has been said but that it ends.
+    """
+    for start in range(0, len(episodes), EPISODES_AT_ONCE):
+        part = episodes[start : start + EPISODES_AT_ONCE]
+        with torch.no_grad():
+            values = critic(collate(part).to(next(critic.parameters()).device), tokens=by_token)
+        if by_token:
+            said = torch.tensor([len(turn.utterance.ids) for episode in part for turn in episode.turns])
+            values = replace(values, q=values.v_tokens[said.cumsum(0) - 1])
+        yield part, values
 
 
 class CausalCritic(Critic):

@@ -9,30 +9,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from archer.models.batch import collate
-from archer.models.critic import Critic, Values
+from archer.models.critic import Critic, Values, values_in_parts
 from archer.types import Episode
 
 Shares = npt.NDArray[np.float32]
 """Advantage of every token of an episode's utterances, shape [tokens]."""
 
-GAMES_AT_ONCE = 32
-"""Games in one pass of the critic."""
 SMALL = 1e-6
 """Added to standard deviations: games that all ended alike teach nothing, and must not divide by 0."""
 
 
 def values_of(
-    episodes: Sequence[Episode], critic: Critic | None, *, tokens: bool = False
+    episodes: Sequence[Episode], critic: Critic | None, *, by_token: bool = False
 ) -> Iterator[tuple[Sequence[Episode], Values]]:
-    """The critic's values of the episodes, some at a time."""
+    """The critic's values of the episodes, some at a time; ValueError where there is no critic."""
     if critic is None:
         raise ValueError("this advantage needs a critic")
-    device = next(critic.parameters()).device
-    for start in range(0, len(episodes), GAMES_AT_ONCE):
-        part = episodes[start : start + GAMES_AT_ONCE]
-        with torch.no_grad():
-            yield part, critic(collate(part).to(device), tokens=tokens)
+    return values_in_parts(critic, episodes, by_token=by_token)
 
 
 def whiten(advantages: Sequence[Tensor]) -> list[Shares]:

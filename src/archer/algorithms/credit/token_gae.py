@@ -23,7 +23,7 @@ from archer.types import Episode
 def credit(episodes: Sequence[Episode], critic: Critic | None, config: CriticConfig) -> list[Shares]:
     """Whitened over all tokens; V is the mean of both heads."""
     advantages: list[Tensor] = []
-    for part, values in values_of(episodes, critic, tokens=True):
+    for part, values in values_of(episodes, critic, by_token=True):
         gained = (token_returns_of(values, part, config.discount, config.trace) - values.v_tokens).mean(dim=-1)
         advantages += torch.split(gained, [sum(len(turn.utterance.ids) for turn in episode.turns) for episode in part])
     return whiten(advantages)

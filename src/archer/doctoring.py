@@ -1,0 +1,86 @@
+"""How healthy a run's critic is: measured on games that it never learned from, with how that came about in training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from archer.api import LoadedRun, load_critic
+from archer.critic_health import value_turns
+from archer.diagnosis import Diagnosis, diagnose
+from archer.envs import Factory, make_factory, task_name
+from archer.envs.base import ScriptedGame
+from archer.evaluation import evaluate_actor
+from archer.health import Health, ValuedTurns, measure_health
+from archer.models.critic import Critic
+from archer.rollout.engine import Sampling
+from archer.scoring import recorded_episodes
+from archer.types import Episode
+
+EPISODES = 200
+"""Games to play: with those of Twenty Questions the sign share is known to about 0.04."""
+FOLLOWED = ("return_correlation", "sign_share", "relative_twin_gap")
+"""Numbers whose course in training is told."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found out about a critic."""
+
+    turns: ValuedTurns
+    health: Health
+    diagnosis: Diagnosis
+    development: tuple[Mapping[str, float | None], ...]
+    """``iteration`` and the followed numbers as training logged them: first, in the middle and last; empty where it
+    logged none, None where a number was not defined."""
+
+    def summary(self) -> dict[str, Any]:
+        """Verdict, reasons, numbers and development as plain values."""
+        return {
+            "verdict": str(self.diagnosis.verdict),
+            "reasons": list(self.diagnosis.reasons),
+            "health": dataclasses.asdict(self.health) | {"relative_twin_gap": self.health.relative_twin_gap},
+            "development": [dict(row) for row in self.development],
+        }
+
+
+def examine(run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = None) -> Examination:
+    """Let the run play evaluation games, which are never trained on, as it does, and hold its critic against them.
+
+    Raises ValueError where the environment cannot be made, CheckpointError where the run has no critic.
+    """
+    critic = load_critic(run)
+    try:
+        target = run.target(env)
+        make_env = make_factory(target, run.config.env.options)
+    except ValueError as error:
+        raise ValueError(f"{error}; without its environment a critic is examined on conversations in a file") from error
+    played = evaluate_actor(
+        run.actor, make_env, episodes,
+        task=task_name(target), sampling=Sampling(run.config.rollout.utterance_tokens),
+        limits=run.limits, layout=run.layout, policy_version=0,
+        player=run.player(run.config.rollout.best_of),
+    )  # fmt: skip
+    return _examination(run, critic, played)
+
+
+def examine_recorded(run: LoadedRun, games: Sequence[ScriptedGame]) -> Examination:
+    """Hold the run's critic against conversations that it did not learn from, of its own policy or a similar one."""
+    return _examination(run, load_critic(run), recorded_episodes(run, games))
+
+
+def _examination(run: LoadedRun, critic: Critic, episodes: Sequence[Episode]) -> Examination:
+    turns = value_turns(critic, episodes, run.config.critic)
+    health = measure_health(turns)
+    return Examination(turns, health, diagnose(health), _development(run.folder.metrics()))
+
+
+def _development(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, float | None], ...]:
+    logged = [row for row in rows if "critic/nonfinite" in row]
+    chosen = sorted({0, len(logged) // 2, len(logged) - 1}) if logged else []
+    return tuple(
+        {"iteration": logged[index]["iteration"]} | {name: logged[index].get(f"critic/{name}") for name in FOLLOWED}
+        for index in chosen
+    )
