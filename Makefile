@@ -25,6 +25,7 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p archer
 	$(BIN)/mypy tests
+	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 
 clean:

@@ -1,7 +1,7 @@
 """Write the tables of docs/results.md anew from the runs that `sample_efficiency.py` trained.
 
-Each block of the page between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; what stands around them is written by
-people.
+Each block of the page between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; what stands around them is
+written by people.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archer.comparing import Comparison, EqualCost, compare
+from archer.comparing import Comparison, compare
 from archer.files import write_text
 from archer.intervals import Bounds, Estimate, estimate
 from archer.methods import Method
@@ -45,7 +45,7 @@ def offline_table(runs: Path, methods: Sequence[str]) -> str:
         ]
         if returns:
             each = ", ".join(f"{value:.2f}" for value in returns)
-            lines.append(f"| `{method}` | {len(returns)} | {_interval(estimate(np.array(returns)))} | {each} |")
+            lines.append(f"| `{method}` | {len(returns)} | {_interval(estimate(returns))} | {each} |")
     return "\n".join(lines)
 
 
@@ -64,8 +64,10 @@ def _reached(found: Comparison) -> str:
     """What each method returned in the end and on the way, and what that took besides games."""
     on_the_way = [cost for cost in found.equal_cost if cost.axis == "games"]
     rows = [
-        ["method", "seeds", "start", "end, 1,000 held-out games", *(f"at {cost.amount:,.0f} games" for cost in on_the_way),
-         "million tokens", "minutes"],
+        [
+            "method", "seeds", "start", "end, 1,000 held-out games",
+            *(f"at {cost.amount:,.0f} games" for cost in on_the_way), "million tokens", "minutes",
+        ],
         ["---"] * (6 + len(on_the_way)),
     ]  # fmt: skip
     for method in sorted(found.methods, key=_end, reverse=True):
@@ -134,6 +136,3 @@ def _number(value: float) -> str:
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-__all__ = ["EqualCost", "levels_of", "offline_table", "online_tables", "replace_block"]

@@ -4,9 +4,9 @@
     python benchmarks/sample_efficiency.py online --env twenty-questions --seeds 3
     python benchmarks/sample_efficiency.py offline --env twenty-questions-10 --seeds 5
 
-Every seed has one start, which all methods go on from; offline ones learn from one file of the demonstrator's games. What is
-done is not done again: stop it at any time and start it anew, a run that was cut off goes on from its last checkpoint. With
-all runs done, the tables of docs/results.md and the pictures beside it are written anew.
+Every seed has one start, which all methods go on from; offline ones learn from one file of the demonstrator's games.
+What is done is not done again: stop it at any time and start it anew, a run that was cut off goes on from its last
+checkpoint. With all runs done, the tables of docs/results.md and the pictures beside it are written anew.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def _doctor(command: Doctor) -> None:
     if command.json:
         print(json.dumps({"run": str(command.run), "iteration": run.iteration, "source": source} | found.summary()))
         return
-    title = f"\nCritic of {command.run} after {run.iteration} iterations, on {source}"
+    title = f"Critic of {command.run} after {run.iteration} iterations, on {source}"
     Console().print(render_health(title, found.health, found.diagnosis, found.development))
 
 

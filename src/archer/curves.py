@@ -77,6 +77,7 @@ def read_run(path: Path) -> RunCurve | None:
     for number, row in enumerate(played, start=1):
         if row["iteration"] != number:
             raise ValueError(f"{folder.metrics_file}: iteration {row['iteration']!r} stands where {number} should")
+    returns = _column(folder, played, "rollout/return_mean")
     games = _column(folder, played, "games")
     if (np.diff(games) <= 0).any():
         raise ValueError(f"{folder.metrics_file}: games must grow from iteration to iteration")
@@ -93,7 +94,7 @@ def read_run(path: Path) -> RunCurve | None:
         games=games,
         tokens=np.cumsum(_column(folder, played, "rollout/tokens")),
         seconds=np.cumsum(_column(folder, played, "time/iteration_s")),
-        returns=_column(folder, played, "rollout/return_mean"),
+        returns=returns,
         start=start,
         final=None if summary is None else _final(folder, summary),
         reference=_number(summary or {}, "reference_return", folder.summary_file),

@@ -1,0 +1,206 @@
+"""Comparing runs: statistics by hand, grouping, what was never reached, and runs that cannot be compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from archer.comparing import compare
+from archer.config import RunConfig
+from archer.intervals import Bounds, Censored, estimate, median_interval, median_ratio, ratio_interval
+from archer.report.comparison import write_comparison
+from archer.report.comparison_tables import as_json
+from archer.settings import Layer, build, to_yaml
+
+
+def _run(
+    folder: Path,
+    returns: Sequence[float],
+    *,
+    preset: str = "archer",
+    seed: int = 0,
+    games: int = 100,
+    tokens: float = 1000.0,
+    seconds: float = 2.0,
+    start: float = -20.0,
+    final: float | None = -1.0,
+    **changes: Any,
+) -> Path:
+    """A run folder with these returns of its iterations, as training leaves it behind."""
+    folder.mkdir(parents=True)
+    layers = [Layer({"preset": preset, "seed": seed, "demonstrations": {"games": 50}}, "test"), Layer(changes, "test")]
+    config = build(RunConfig(), layers)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    rows: list[dict[str, Any]] = [{"iteration": 0, "eval/return_mean": start, "games": 0.0}]
+    rows += [
+        {
+            "iteration": n, "rollout/return_mean": value, "games": float(n * games), "rollout/tokens": tokens,
+            "time/iteration_s": seconds,
+        }
+        for n, value in enumerate(returns, start=1)
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if final is not None:
+        summary = {"task": config.env.name, "return_mean": final, "reference_return": 0.0, "demonstrations": 50}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end() -> None:
+    # of five, one at either end: (2 + 3 + 7) / 3
+    assert estimate([100.0, 2.0, 3.0, 7.0, -50.0]).value == pytest.approx(4.0)
+    assert estimate([1.0, 2.0, 6.0]).value == pytest.approx(3.0)  # under four seeds the plain mean
+    alone = estimate([5.0])
+    assert (alone.value, alone.low, alone.high, alone.seeds) == (5.0, None, None, 1)
+
+
+def test_intervals_hold_the_value_and_are_the_same_each_time() -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 10.0]
+    found = estimate(values)
+    assert found.low is not None and found.high is not None and 1.0 <= found.low < found.value < found.high <= 10.0
+    assert estimate(values) == found
+
+
+def test_what_was_never_reached_bounds_the_median_from_below() -> None:
+    two_of_three = Censored(np.array([10.0, 20.0, 50.0]), np.array([10.0, 20.0, math.inf]))
+    assert two_of_three.median() == Bounds(20.0, 20.0) and two_of_three.reached == 2
+    one_of_three = Censored(np.array([10.0, 50.0, 50.0]), np.array([10.0, math.inf, math.inf]))
+    assert one_of_three.median() == Bounds(50.0, math.inf)  # more than 50, no one knows how much
+    interval = median_interval(one_of_three)
+    assert interval is not None and interval[0] == Bounds(10.0, 10.0) and interval[1] == Bounds(50.0, math.inf)
+
+
+def test_ratios_of_medians_and_their_bounds() -> None:
+    slow = Censored(np.array([30.0, 40.0, 50.0]), np.array([30.0, 40.0, 50.0]))
+    fast = Censored(np.array([10.0, 10.0, 10.0]), np.array([10.0, 10.0, 10.0]))
+    assert median_ratio(slow, fast) == Bounds(4.0, 4.0)
+    assert ratio_interval(slow, fast) == (3.0, 5.0)  # medians of resamples are 30, 40 or 50
+    never = Censored(np.array([60.0, 60.0]), np.array([math.inf, math.inf]))
+    assert median_ratio(never, fast) == Bounds(6.0, math.inf)
+    assert ratio_interval(never, fast) == (6.0, math.inf)
+
+
+def test_games_to_a_level_follow_the_trailing_mean(tmp_path: Path) -> None:
+    _run(tmp_path / "a", [-10.0, -8.0, -4.0, -2.0])
+    plain = compare([tmp_path], smooth=1, levels=[-8.0, -3.0, 0.0])
+    smoothed = compare([tmp_path], smooth=2, levels=[-8.0, -3.0])
+    assert {level: row["archer"].median.low for level, row in plain.levels.items()} == {-8.0: 200, -3.0: 400, 0.0: 400}
+    assert plain.levels[0.0]["archer"].reached == 0
+    # means of two: -10, -9, -6, -3
+    assert {level: row["archer"].median.low for level, row in smoothed.levels.items()} == {-8.0: 300, -3.0: 400}
+
+
+def test_returns_at_equal_games_tokens_and_seconds(tmp_path: Path) -> None:
+    _run(tmp_path / "a", [-10.0, -6.0], preset="ppo", tokens=1000, seconds=2)
+    _run(tmp_path / "b", [-8.0, -4.0, -2.0, 0.0], preset="grpo", tokens=500, seconds=1)
+    found = compare([tmp_path], smooth=1)
+    at = {
+        (cost.axis, cost.amount): {name: one and one.value for name, one in cost.returns.items()}
+        for cost in found.equal_cost
+    }
+    assert at["games", 200.0] == {"ppo": -6.0, "grpo": -4.0}  # as far as both have come
+    assert at["games", 50.0] == {"ppo": -15.0, "grpo": -14.0}  # half-way from the start, -20, to the first iteration
+    assert at["tokens", 2000.0] == {"ppo": -6.0, "grpo": 0.0}
+    assert at["seconds", 4.0] == {"ppo": -6.0, "grpo": 0.0}
+
+
+def test_runs_are_grouped_by_preset_and_what_differs_in_it(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        _run(tmp_path / f"a{seed}", [-9.0], seed=seed, threads=seed + 1, start_from=f"starts/{seed}")
+        _run(tmp_path / f"b{seed}", [-9.0], seed=seed, critic={"trace": 0.5})
+        _run(tmp_path / f"c{seed}", [-9.0, -8.0], seed=seed, preset="chai", iterations=2)
+    labels = {method.label: [repeat.seed for repeat in method.repeats] for method in compare([tmp_path]).methods}
+    assert labels == {"archer critic.trace=0.9": [0, 1], "archer critic.trace=0.5": [0, 1], "chai": [0, 1]}
+
+
+def test_ratios_against_a_method(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        _run(tmp_path / f"p{seed}", [-9.0, -8.0, -7.0, -6.0], seed=seed, preset="ppo")
+        _run(tmp_path / f"a{seed}", [-7.0, -5.0, -3.0, -1.0], seed=seed)
+        _run(tmp_path / f"g{seed}", [-9.5, -9.5, -9.5, -9.5], seed=seed, preset="grpo")
+    found = compare([tmp_path], smooth=1, levels=[-7.0, -3.0], against="ppo")
+    assert found.ratios[-7.0]["archer"].value == Bounds(3.0, 3.0)  # 300 games against 100
+    assert found.ratios[-3.0]["archer"].value == Bounds(400 / 300, math.inf)  # PPO never did in its 400
+    assert found.ratios[-7.0]["grpo"].never and "ppo" not in found.ratios[-7.0]
+
+
+def test_demonstrations_count_where_they_are_to(tmp_path: Path) -> None:
+    _run(tmp_path / "a", [-9.0, -5.0])
+    found = compare([tmp_path], smooth=1, levels=[-5.0], count_demonstrations=True)
+    assert found.levels[-5.0]["archer"].median.low == 250  # 200 games and 50 demonstrations
+
+
+def test_a_run_under_way_is_taken_as_far_as_it_has_come(tmp_path: Path) -> None:
+    _run(tmp_path / "a", [-9.0], final=None)
+    (empty := tmp_path / "b").mkdir()
+    (empty / "config.yaml").write_text(to_yaml(RunConfig(seed=1)))
+    notes = compare([tmp_path]).notes
+    assert any("unfinished" in note and "1 of 80 iterations" in note for note in notes)
+    assert any("no iteration finished yet" in note and str(empty) in note for note in notes)
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    one = _run(tmp_path / "one", [-9.0])
+    twin = _run(tmp_path / "twin", [-8.0])
+    with pytest.raises(ValueError, match=r"one and .*twin are the same seed \(0\) of the same method"):
+        compare([one, twin])
+    other = _run(tmp_path / "other", [-8.0], seed=1, env={"name": "twenty-questions"})
+    with pytest.raises(
+        ValueError, match=r"different tasks .*twenty-questions-10 in .*one; twenty-questions in .*other"
+    ):
+        compare([one, other])
+    (nothing := tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match=r"holds none: no config\.yaml in it or below"):
+        compare([nothing])
+    with pytest.raises(ValueError, match="is not a folder"):
+        compare([tmp_path / "missing"])
+    with pytest.raises(ValueError, match="no method is called 'ppo'; here are: 'archer'"):
+        compare([one], against="ppo")
+    with pytest.raises(ValueError, match="smooth averages over this many iterations"):
+        compare([one], smooth=0)
+    offline = _run(tmp_path / "offline", [-8.0], seed=2)
+    (offline / "metrics.jsonl").write_text('{"iteration": 1, "games": 0.0, "critic/q_loss": 1.0}\n')
+    with pytest.raises(ValueError, match=r"offline/metrics\.jsonl.*a run without games and their returns"):
+        compare([offline])
+    (offline / "metrics.jsonl").write_text("nonsense\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1: not JSON"):
+        compare([offline])
+
+
+def test_files_hold_every_run_and_the_picture_its_curves(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        _run(tmp_path / "runs" / f"a{seed}", [-9.0 - seed, -5.0], seed=seed)
+    found = compare([tmp_path / "runs"], smooth=2)
+    write_comparison(found, tmp_path / "out")
+    with (tmp_path / "out" / "compare.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["iteration"], row["return"], row["smoothed"]) for row in rows] == [
+        ("0", "1", "-9.0", "-9.0"), ("0", "2", "-5.0", "-7.0"),
+        ("1", "1", "-10.0", "-10.0"), ("1", "2", "-5.0", "-7.5"),
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "out" / "compare.json").read_text()) == json.loads(json.dumps(as_json(found)))
+    assert len((tmp_path / "out" / "compare.png").read_bytes()) > 10_000
+
+
+def test_the_command_compares_without_loading_torch(tmp_path: Path) -> None:
+    _run(tmp_path / "a", [-9.0, -5.0])
+    script = (
+        "import sys; from archer.cli import main; main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules, 'comparing needs no torch'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "compare", str(tmp_path), "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["methods"]) == {"archer"}
+    done = subprocess.run([sys.executable, "-c", script, "compare", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0 and "archer" in done.stdout and "warm-up included" in done.stdout

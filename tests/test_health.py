@@ -1,0 +1,209 @@
+"""A critic's health: every number by hand, every verdict by a case made for it, and logging that changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import archer
+from archer.collecting import collect_scripted
+from archer.config import CriticConfig
+from archer.conversations import write_conversations
+from archer.critic_health import critic_health, value_turns
+from archer.diagnosis import Verdict, diagnose
+from archer.health import Health, ValuedTurns, measure_health, sign_share
+from archer.metricsfile import read_metrics
+from archer.models.agent import Agent
+from archer.models.batch import EpisodeBatch
+from archer.models.critic import Critic, Values
+from archer.types import End, Episode, Turn, Utterance
+from tests.test_offline import _config
+from tests.test_training import ROOT, _command
+from tests.worlds import TwoSteps
+
+
+def _turns(q: list[float], v: list[float], returns: list[float], games: list[int], gap: float = 0.0) -> ValuedTurns:
+    """Turns whose lesser Q is ``q``; the other head is ``gap`` above it. All are the first of their game."""
+    lesser = np.array(q, float)
+    return ValuedTurns(
+        q=np.stack([lesser + gap, lesser], axis=1),
+        v=np.array(v, float),
+        returns=np.array(returns, float),
+        td_errors=np.zeros(len(q)),
+        game=np.array(games),
+        turn=np.ones(len(q), np.int64),
+    )
+
+
+def test_numbers_of_a_forecast_by_hand() -> None:
+    found = measure_health(_turns([1, 2, 3, 4], [0, 0, 0, 0], [1, 3, 5, 7], [0, 1, 2, 3], gap=0.5))
+    assert found.bias == pytest.approx(-1.5)  # (0 - 1 - 2 - 3) / 4
+    assert found.slope == pytest.approx(2.0)  # returns are 2 Q - 1
+    assert found.correlation == pytest.approx(1.0)
+    # G - Q = 0, 1, 2, 3 has variance 1.25, G has 5
+    assert found.explained_variance == pytest.approx(0.75)
+    assert found.twin_gap == pytest.approx(0.5)
+    assert found.relative_twin_gap == pytest.approx(0.5 / 5**0.5)
+    assert (found.games, found.turns, found.nonfinite) == (4, 4, 0)
+
+
+def test_the_sign_share_weighs_by_the_size_of_advantages() -> None:
+    # A = Q - V = 3, -1, 1, -3 (mean 0); V says nothing, so right is the sign of G - mean G = 1, 1, -1, -1
+    found = measure_health(_turns([3, -1, 1, -3], [0, 0, 0, 0], [2, 2, 0, 0], [0, 1, 2, 3]))
+    assert found.sign_share == pytest.approx((3 + 3) / 8)  # the two of size 1 are wrong
+
+
+def test_noise_in_v_does_not_pass_for_knowledge() -> None:
+    rng = np.random.default_rng(0)
+    v, q, returns = rng.normal(0, 5, 4000), rng.normal(0, 0.1, 4000), rng.normal(0, 1, 4000)
+    # Q - V and G - V agree in sign nearly always, and know nothing of each other.
+    assert np.mean(np.sign(q - v) == np.sign(returns - v)) > 0.9
+    share, half_width = sign_share(q, v, returns, np.arange(4000))
+    assert share is not None and half_width is not None and abs(share - 0.5) < 2 * half_width < 0.1
+
+
+def test_turns_of_one_game_share_their_luck() -> None:
+    rng = np.random.default_rng(0)
+    luck, said = rng.normal(size=40), rng.normal(size=40)
+    apart = sign_share(said, np.zeros(40), luck, np.arange(40))[1]
+    tenfold = sign_share(said.repeat(10), np.zeros(400), luck.repeat(10), np.arange(40).repeat(10))[1]
+    assert apart is not None and tenfold == pytest.approx(apart)  # ten copies of a game are one game
+
+
+def test_values_that_are_no_numbers_are_counted() -> None:
+    found = measure_health(_turns([1, float("nan"), 3], [0, 0, 0], [1, 2, 3], [0, 1, 2]))
+    assert found.nonfinite == 1 and found.bias is None
+    assert diagnose(found).verdict is Verdict.COLLAPSED
+
+
+class Fixed(Critic):
+    """Q and V that were written down, per turn."""
+
+    def __init__(self, q: list[list[float]], v: list[list[float]], final: float, by_token: list[list[float]]) -> None:
+        super().__init__()
+        self.anything = torch.nn.Parameter(torch.zeros(1))
+        self.given = torch.tensor(q), torch.tensor(v), torch.tensor(by_token)
+        self.final = final
+
+    def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
+        q, v, by_token = self.given
+        final = torch.full((len(batch.episodes), 2), self.final)
+        return Values(q, v, torch.zeros(0, 2), final, torch.zeros(0), by_token if tokens else torch.zeros(0, 2))
+
+
+def _cut_game() -> Episode:
+    """Rewards 1 and 2, two tokens each, stopped by us."""
+    said = Utterance(np.ones(2, np.int32), np.zeros(2, np.float32), "")
+    turns = tuple(Turn(np.ones(1 + t, np.int32), said, "", reward, {}) for t, reward in enumerate([1.0, 2.0]))
+    return Episode(turns, End.TURN_LIMIT, np.ones(5, np.int32), seed=0, task="x", policy_version=0)
+
+
+def test_returns_and_td_errors_of_played_turns() -> None:
+    critic = Fixed([[5.0, 4.0], [3.0, 6.0]], [[1.0, 2.0], [8.0, 7.0]], final=10.0, by_token=[])
+    found = value_turns(critic, [_cut_game()], CriticConfig(discount=0.5))
+    assert found.returns.tolist() == [4.5, 7.0]  # 2 + ½·10, we stopped it; 1 + ½·7
+    assert found.v.tolist() == [1.0, 7.0]
+    assert found.td_errors.tolist() == [0.5, 4.0]  # 1 + ½·7 - 4; 2 + ½·10 - 3
+    assert (found.turn.tolist(), found.game.tolist()) == ([1, 2], [0, 0])
+
+
+def test_a_critic_of_tokens_is_asked_before_the_last_of_an_utterance() -> None:
+    by_token = [[1.0, 1.0], [4.0, 5.0], [7.0, 7.0], [3.0, 3.5]]
+    critic = Fixed([[99.0, 99.0]] * 2, [[1.0, 2.0], [8.0, 7.0]], final=10.0, by_token=by_token)
+    found = value_turns(critic, [_cut_game()], CriticConfig(method="tokens", discount=0.5))
+    assert found.q.tolist() == [[4.0, 5.0], [3.0, 3.5]]
+
+
+GOOD = Health(
+    games=200, turns=1000, nonfinite=0, bias=0.1, slope=1.0, correlation=0.5, explained_variance=0.3, twin_gap=0.1,
+    sign_share=0.6, sign_share_ci95=0.03, advantage_correlation=0.2, advantage_std=0.5, q_std=1.0, return_std=2.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "reason"),
+    [
+        ({}, Verdict.HEALTHY, "more often than chance"),
+        ({"q_std": 0.02}, Verdict.COLLAPSED, "nearly the same everywhere"),
+        ({"advantage_std": 0.01}, Verdict.COLLAPSED, "finds all utterances alike"),
+        ({"nonfinite": 3, "return_std": None}, Verdict.COLLAPSED, "no finite numbers"),
+        ({"sign_share": 0.51}, Verdict.NOT_READY, "hardly better than coin flipping"),
+        ({"sign_share": 0.4}, Verdict.NOT_READY, "point the wrong way"),
+        ({"correlation": 0.05}, Verdict.NOT_READY, "hardly goes with the returns"),
+        ({"bias": -2.5}, Verdict.NOT_READY, "2.5 below the returns"),
+        ({"twin_gap": 1.5}, Verdict.NOT_READY, "two heads of Q differ by 1.5"),
+        ({"games": 5}, Verdict.UNDECIDED, "too few to judge by"),
+        ({"return_std": 0.0}, Verdict.UNDECIDED, "All turns had the same return"),
+        ({"sign_share": 0.55, "sign_share_ci95": 0.1}, Verdict.UNDECIDED, "take more games"),
+    ],
+)
+def test_every_verdict_has_its_reason(changes: dict[str, Any], verdict: Verdict, reason: str) -> None:
+    found = diagnose(dataclasses.replace(GOOD, **changes))
+    assert found.verdict is verdict
+    assert reason in found.reasons[0]
+
+
+def test_an_untrained_critic_is_not_healthy(agent: Agent, episodes: list[Episode]) -> None:
+    games = [dataclasses.replace(episode, seed=n) for n, episode in enumerate(episodes * 4)]
+    health = measure_health(value_turns(agent.learned_critic, games, CriticConfig()))
+    assert diagnose(health).verdict is not Verdict.HEALTHY
+
+
+def test_logging_draws_no_random_numbers_and_changes_no_weight(agent: Agent, episodes: list[Episode]) -> None:
+    before = [p.clone() for p in agent.learned_critic.parameters()]
+    state = torch.get_rng_state()
+    metrics = critic_health(agent.learned_critic, episodes, CriticConfig())
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.learned_critic.parameters(), strict=True))
+    assert {"critic/bias", "critic/return_correlation", "critic/td_rms_turn_01"} <= set(metrics)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    settings: dict[str, Any] = {"rollout": {"games": 32}, "iterations": 12, "critic": {"updates": 10}}
+    archer.train(_config("archer", "tests.worlds:TwoSteps", **settings), run)
+    return run
+
+
+def test_every_iteration_logs_the_critics_health(trained: Path) -> None:
+    rows = read_metrics(trained / "metrics.jsonl")[1:]
+    assert all("critic/twin_gap" in row and "critic/td_mean_turn_02" in row for row in rows)
+
+
+def test_the_doctor_says_how_the_critic_is(trained: Path, tmp_path: Path) -> None:
+    shown = subprocess.run(
+        _command("doctor", str(trained), "--episodes", "100", "--out", str(tmp_path / "q.png")),
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    assert "The critic" in shown.stdout and "TD error by turn" in shown.stdout and "In training" in shown.stdout
+    assert (tmp_path / "q.png").read_bytes().startswith(b"\x89PNG")
+    data = tmp_path / "games.jsonl"
+    write_conversations(data, collect_scripted("demonstrator", TwoSteps, 50, seed=9))
+    told = subprocess.run(
+        _command("doctor", str(trained), "--file", str(data), "--json"), cwd=ROOT, capture_output=True, text=True
+    )
+    found = json.loads(told.stdout)
+    assert found["verdict"] in list(Verdict) and found["health"]["games"] == 50 and len(found["development"]) == 3
+
+
+def test_the_doctor_explains_what_it_cannot_examine(trained: Path, tmp_path: Path) -> None:
+    without = tmp_path / "bc"
+    archer.train(_config("bc", "tests.worlds:TwoSteps", iterations=0), without)
+    for arguments, message in (
+        ([str(tmp_path)], "is not a run"),
+        ([str(without)], "has no critic: its method, 'bc', learns without one"),
+        ([str(trained), "--episodes", "1"], "--episodes must be at least 20"),
+        ([str(trained), "--out", "here.txt"], "must end in .png"),
+        ([str(trained), "--file", "x.jsonl", "--episodes", "50"], "leave --episodes out"),
+    ):
+        done = subprocess.run(_command("doctor", *arguments), cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
