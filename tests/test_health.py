@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import archer
+from archer.cli import main
 from archer.collecting import collect_scripted
 from archer.config import CriticConfig
 from archer.conversations import write_conversations
@@ -195,7 +196,9 @@ def test_the_doctor_says_how_the_critic_is(trained: Path, tmp_path: Path) -> Non
     assert found["verdict"] in list(Verdict) and found["health"]["games"] == 50 and len(found["development"]) == 3
 
 
-def test_the_doctor_explains_what_it_cannot_examine(trained: Path, tmp_path: Path) -> None:
+def test_the_doctor_explains_what_it_cannot_examine(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     without = tmp_path / "bc"
     archer.train(_config("bc", "tests.worlds:TwoSteps", iterations=0), without)
     for arguments, message in (
@@ -205,5 +208,6 @@ def test_the_doctor_explains_what_it_cannot_examine(trained: Path, tmp_path: Pat
         ([str(trained), "--out", "here.txt"], "must end in .png"),
         ([str(trained), "--file", "x.jsonl", "--episodes", "50"], "leave --episodes out"),
     ):
-        done = subprocess.run(_command("doctor", *arguments), cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", *arguments])
+        assert ended.value.code in (1, 2) and message in capsys.readouterr().err
