@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 import archer
 from archer.algorithms.presets import PRESETS
 from archer.checkpoint import latest_checkpoint
+from archer.cli import main
 from archer.collecting import collect_scripted
 from archer.config import RunConfig
 from archer.conversations import ConversationError, write_conversations
@@ -22,7 +22,7 @@ from archer.run import restore
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build
 from tests.test_learning import TASK
-from tests.test_training import ROOT, _command, _fingerprint
+from tests.test_training import _fingerprint
 from tests.worlds import TwoSteps
 
 SMALL: dict[str, Any] = {"iterations": 4, "warmup": 1, "critic": {"updates": 2}, "actor": {"updates": 1}}
@@ -199,7 +199,9 @@ def test_settings_that_cannot_work_together_say_why(data: Path, changes: dict[st
         _config("archer-offline", None, data, more=[Layer(changes, "test")])
 
 
-def test_the_command_learns_from_files_and_goes_on_online(data: Path, tmp_path: Path) -> None:
+def test_the_command_learns_from_files_and_goes_on_online(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = [
         "--set",
         "threads=1",
@@ -209,29 +211,16 @@ def test_the_command_learns_from_files_and_goes_on_online(data: Path, tmp_path: 
         "eval.final_games=4",
         "eval.every=0",
     ]
-    done = subprocess.run(
-        _command("train", "--offline", str(data), "--run", str(tmp_path / "off"), *small, "rollout.max_tokens=64"),
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "demonstrations" in done.stdout and "archer-offline" in (tmp_path / "off" / "config.yaml").read_text()
-    done = subprocess.run(
-        _command(
-            "train", "--start-from", str(tmp_path / "off"), "--env", "tests.worlds:TwoSteps",
-            "--run", str(tmp_path / "on"), "--json", *small, "rollout.games=8",
-            "critic.demonstrations=0.25", "actor.demonstrations=0.25",
-        ),
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["games"] == 8
+    main(["train", "--offline", str(data), "--run", str(tmp_path / "off"), *small, "rollout.max_tokens=64"])
+    assert "demonstrations" in capsys.readouterr().out
+    assert "preset: archer-offline" in (tmp_path / "off" / "config.yaml").read_text()
+    goes_on = ["--start-from", str(tmp_path / "off"), "--env", "tests.worlds:TwoSteps", "--run", str(tmp_path / "on")]
+    shares = ["rollout.games=8", "critic.demonstrations=0.25", "actor.demonstrations=0.25"]
+    main(["train", *goes_on, "--json", *small, *shares])
+    assert json.loads(capsys.readouterr().out)["games"] == 8
 
 
-def test_the_command_names_missing_files(tmp_path: Path) -> None:
-    done = subprocess.run(
-        _command("train", "--offline", "nowhere.jsonl", "--run", str(tmp_path / "r")),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and "nowhere.jsonl: no such file" in done.stderr and "Traceback" not in done.stderr
+def test_the_command_names_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--offline", "nowhere.jsonl", "--run", str(tmp_path / "r")])
+    assert ended.value.code == 2 and "nowhere.jsonl: no such file" in capsys.readouterr().err
