@@ -15,8 +15,9 @@ import numpy as np
 
 from archer.comparing import Comparison, compare
 from archer.files import write_text
-from archer.intervals import Bounds, Estimate, estimate
+from archer.intervals import estimate
 from archer.methods import Method
+from archer.report.comparison_tables import cost_text, estimate_text, ratio_text
 
 SMOOTH = 5
 
@@ -45,7 +46,7 @@ def offline_table(runs: Path, methods: Sequence[str]) -> str:
         ]
         if returns:
             each = ", ".join(f"{value:.2f}" for value in returns)
-            lines.append(f"| `{method}` | {len(returns)} | {_interval(estimate(returns))} | {each} |")
+            lines.append(f"| `{method}` | {len(returns)} | {estimate_text(estimate(returns))} | {each} |")
     return "\n".join(lines)
 
 
@@ -76,8 +77,8 @@ def _reached(found: Comparison) -> str:
                 f"`{method.label}`",
                 str(len(method.repeats)),
                 f"{method.start.value:.2f}",
-                _interval(method.final),
-                *(_interval(cost.returns[method.label]) for cost in on_the_way),
+                estimate_text(method.final),
+                *(estimate_text(cost.returns[method.label]) for cost in on_the_way),
                 f"{np.mean([repeat.run.tokens[-1] for repeat in method.repeats]) / 1e6:.2f}",
                 f"{np.mean([repeat.run.seconds[-1] for repeat in method.repeats]) / 60:.0f}",
             ]
@@ -89,49 +90,24 @@ def _games(found: Comparison) -> str:
     """Games to each level."""
     rows = [["games to", *(f"{level:g}" for level in found.levels)], ["---"] * (1 + len(found.levels))]
     for method in sorted(found.methods, key=_end, reverse=True):
-        cells = [found.levels[level][method.label] for level in found.levels]
-        rows.append([f"`{method.label}`", *(f"{_bounds(cell.median)} ({cell.reached}/{cell.seeds})" for cell in cells)])
+        rows.append([f"`{method.label}`", *(cost_text(found.levels[level][method.label]) for level in found.levels)])
     return _table(rows)
 
 
 def _ratios(found: Comparison) -> str:
     """How many times as many games ``against`` needs."""
-    rows = [
-        [f"games of `{found.against}` / of", *(f"{level:g}" for level in found.ratios)],
-        ["---"] * (1 + len(found.ratios)),
-    ]
+    header = [f"games of `{found.against}` / games of", *(f"{level:g}" for level in found.ratios)]
+    rows = [header, ["---"] * len(header)]
     for method in sorted(found.methods, key=_end, reverse=True):
-        if method.label == found.against:
-            continue
-        cells = []
-        for level in found.ratios:
-            ratio = found.ratios[level][method.label]
-            interval = (
-                "" if ratio.interval is None else f" ({_number(ratio.interval[0])} to {_number(ratio.interval[1])})"
+        if method.label != found.against:
+            rows.append(
+                [f"`{method.label}`", *(ratio_text(found.ratios[level][method.label]) for level in found.ratios)]
             )
-            cells.append("never" if ratio.never else f"{_bounds(ratio.value, 2)}{interval}")
-        rows.append([f"`{method.label}`", *cells])
     return _table(rows)
 
 
 def _end(method: Method) -> float:
     return -np.inf if method.final is None else method.final.value
-
-
-def _interval(value: Estimate | None) -> str:
-    if value is None:
-        return "–"
-    if value.low is None or value.high is None:
-        return f"{value.value:.2f}"
-    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
-
-
-def _bounds(value: Bounds, digits: int = 0) -> str:
-    return f"{value.low:,.{digits}f}" if value.known else f"> {value.low:,.{digits}f}"
-
-
-def _number(value: float) -> str:
-    return "∞" if np.isinf(value) else f"{value:.2f}"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:

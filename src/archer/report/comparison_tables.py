@@ -34,9 +34,16 @@ def print_comparison(console: Console, found: Comparison) -> None:
         console,
         "Methods",
         ["method", "seeds", "supervised start", "final evaluation"],
-        [[method.label, _seeds(len(method.repeats), method.final), _estimate(method.start), _estimate(method.final)]
-         for method in found.methods],
-    )  # fmt: skip
+        [
+            [
+                method.label,
+                _seeds(len(method.repeats), method.final),
+                estimate_text(method.start),
+                estimate_text(method.final),
+            ]
+            for method in found.methods
+        ],
+    )
     for axis in AXES:
         _print_equal_cost(console, found, axis)
     if not found.levels:
@@ -47,7 +54,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
         console,
         f"{found.axis.capitalize()} to a return: median over seeds [95 % interval] (seeds that reached it)",
         header,
-        [[method.label, *(_to_level(row[method.label]) for row in found.levels.values())] for method in found.methods],
+        [[method.label, *(cost_text(row[method.label]) for row in found.levels.values())] for method in found.methods],
     )
     if found.against is not None:
         others = [method.label for method in found.methods if method.label != found.against]
@@ -55,7 +62,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
             console,
             f"How many times the {found.axis} of each method {found.against} needed to a return [95 % interval]",
             header,
-            [[label, *(_ratio(row[label]) for row in found.ratios.values())] for label in others],
+            [[label, *(ratio_text(row[label]) for row in found.ratios.values())] for label in others],
         )
 
 
@@ -78,7 +85,10 @@ def _print_equal_cost(console: Console, found: Comparison, axis: Axis) -> None:
         console,
         f"Return at equal {axis if axis != 'seconds' else 'wall-clock'} [95 % interval]",
         ["method", *(f"{equal.amount:,.0f} {UNITS[axis]}" for equal in columns)],
-        [[method.label, *(_estimate(equal.returns[method.label]) for equal in columns)] for method in found.methods],
+        [
+            [method.label, *(estimate_text(equal.returns[method.label]) for equal in columns)]
+            for method in found.methods
+        ],
     )
 
 
@@ -87,7 +97,8 @@ def _seeds(runs: int, final: Estimate | None) -> str:
     return str(runs) if finished == runs else f"{runs} ({finished} finished)"
 
 
-def _estimate(found: Estimate | None) -> str:
+def estimate_text(found: Estimate | None) -> str:
+    """An interquartile mean with its interval."""
     if found is None:
         return "-"
     if found.low is None or found.high is None:
@@ -99,14 +110,16 @@ def _amount(found: Bounds) -> str:
     return f"{found.low:,.0f}" if found.known else f">{found.low:,.0f}"
 
 
-def _to_level(found: ToLevel) -> str:
+def cost_text(found: ToLevel) -> str:
+    """What it took to reach a level, with its interval and how many seeds got there."""
     if not found.reached:
         return f"never (0/{found.seeds})"
     ends = "" if found.interval is None else f" [{'…'.join(map(_amount, found.interval))}]"
     return f"{_amount(found.median)}{ends} ({found.reached}/{found.seeds})"
 
 
-def _ratio(found: Ratio) -> str:
+def ratio_text(found: Ratio) -> str:
+    """A ratio of costs with its interval."""
     if found.never:
         return "never"
     if found.value.known:
