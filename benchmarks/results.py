@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from archer.comparing import Comparison, compare
+from archer.comparison.compare import Comparison, compare
+from archer.comparison.intervals import estimate
+from archer.comparison.methods import Method
 from archer.files import write_text
-from archer.intervals import estimate
-from archer.methods import Method
 from archer.report.comparison_tables import cost_text, estimate_text, ratio_text
 
 SMOOTH = 5

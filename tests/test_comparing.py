@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archer.comparing import compare
+from archer.comparison.compare import compare
+from archer.comparison.intervals import Bounds, Censored, estimate, median_interval, median_ratio, ratio_interval
 from archer.config import RunConfig
-from archer.intervals import Bounds, Censored, estimate, median_interval, median_ratio, ratio_interval
 from archer.report.comparison import write_comparison
 from archer.report.comparison_tables import as_json
 from archer.settings import Layer, build, to_yaml

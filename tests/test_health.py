@@ -17,9 +17,9 @@ from archer.cli import main
 from archer.collecting import collect_scripted
 from archer.config import CriticConfig
 from archer.conversations import write_conversations
-from archer.critic_health import critic_health, value_turns
-from archer.diagnosis import Verdict, diagnose
-from archer.health import Health, ValuedTurns, measure_health, sign_share
+from archer.health.critic import critic_health, value_turns
+from archer.health.diagnosis import Verdict, diagnose
+from archer.health.numbers import Health, ValuedTurns, measure_health, sign_share
 from archer.metricsfile import read_metrics
 from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch

@@ -10,7 +10,7 @@ from archer.types import End, Episode, Turn, Utterance
 
 if TYPE_CHECKING:
     from archer.api import evaluate, load
-    from archer.comparing import compare
+    from archer.comparison.compare import compare
     from archer.scoring import score
     from archer.training import train
 
@@ -21,7 +21,7 @@ _LAZY = {
     "load": "archer.api",
     "evaluate": "archer.api",
     "score": "archer.scoring",
-    "compare": "archer.comparing",
+    "compare": "archer.comparison.compare",
 }
 
 

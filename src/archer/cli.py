@@ -182,7 +182,7 @@ def _score(command: Score) -> None:
 
 
 def _doctor(command: Doctor) -> None:
-    from archer.diagnosis import FEWEST_GAMES
+    from archer.health.diagnosis import FEWEST_GAMES
 
     if command.file is not None and command.episodes is not None:
         raise ValueError("--file takes the place of games: leave --episodes out")
@@ -219,7 +219,7 @@ def _doctor(command: Doctor) -> None:
 def _compare(command: Compare) -> None:
     if not command.runs:
         raise ValueError("name the runs to compare, or a folder that holds them")
-    from archer.comparing import compare
+    from archer.comparison.compare import compare
     from archer.report.comparison_tables import as_json, print_comparison
 
     found = compare(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from archer.api import LoadedRun, load_critic
-from archer.critic_health import value_turns
-from archer.diagnosis import Diagnosis, diagnose
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import ScriptedGame
 from archer.evaluation import evaluate_actor
-from archer.health import Health, ValuedTurns, measure_health
+from archer.health.critic import value_turns
+from archer.health.diagnosis import Diagnosis, diagnose
+from archer.health.numbers import Health, ValuedTurns, measure_health
 from archer.models.critic import Critic
 from archer.rollout.engine import Sampling
 from archer.scoring import recorded_episodes

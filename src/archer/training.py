@@ -14,10 +14,10 @@ from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.supervised import clone
 from archer.beginning import Beginning, begin
 from archer.config import RunConfig
-from archer.critic_health import critic_health
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return, training_seed
 from archer.files import write_json
+from archer.health.critic import critic_health
 from archer.metrics import MetricLog, Tracker, episode_metrics
 from archer.progress import Progress
 from archer.report.curve import plot_curve

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from archer.comparing import Comparison
+from archer.comparison.compare import Comparison
 from archer.files import replacing, write_json
 from archer.report.comparison_tables import as_json, axis_name
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from archer.comparing import Comparison, EqualCost, Ratio, ToLevel
-from archer.curves import AXES, Axis
-from archer.intervals import Bounds, Estimate
+from archer.comparison.compare import Comparison, EqualCost, Ratio, ToLevel
+from archer.comparison.curves import AXES, Axis
+from archer.comparison.intervals import Bounds, Estimate
 from archer.report.console import print_grid, print_table
 
 UNITS: Mapping[Axis, str] = {"games": "games", "tokens": "tokens", "seconds": "s"}

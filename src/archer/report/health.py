@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archer.diagnosis import LEAST_CORRELATION, MOST_BIAS, MOST_TWIN_GAP, Diagnosis, Verdict
-from archer.health import Health
+from archer.health.diagnosis import LEAST_CORRELATION, MOST_BIAS, MOST_TWIN_GAP, Diagnosis, Verdict
+from archer.health.numbers import Health
 from archer.report.console import printable
 
 HEADLINES = {

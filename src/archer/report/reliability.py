@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from archer.files import replacing
-from archer.health import Numbers, ValuedTurns
+from archer.health.numbers import Numbers, ValuedTurns
 
 BINS = 10
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from archer.curves import AXES, Axis, RunCurve, find_runs, read_run
-from archer.intervals import (
+from archer.comparison.curves import AXES, Axis, RunCurve, find_runs, read_run
+from archer.comparison.intervals import (
     COVERAGE,
     Bounds,
     Censored,
@@ -20,7 +20,7 @@ from archer.intervals import (
     median_ratio,
     ratio_interval,
 )
-from archer.methods import Method, group
+from archer.comparison.methods import Method, group
 
 SHARES = (0.25, 0.5, 1.0)
 """Parts of the largest common budget at which returns are compared."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from archer.curves import Axis, RunCurve
-from archer.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
+from archer.comparison.curves import Axis, RunCurve
+from archer.comparison.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
 from archer.settings import to_dict
 
 NOT_THE_METHOD = (

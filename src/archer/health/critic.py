@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from archer.config import CriticConfig
-from archer.health import ValuedTurns, measure_health
+from archer.health.numbers import ValuedTurns, measure_health
 from archer.models.critic import Critic, Values, values_in_parts
 from archer.returns import lambda_returns
 from archer.types import Episode

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from archer.comparison.intervals import Floats
 from archer.config import RunConfig
-from archer.intervals import Floats
 from archer.runfolder import RunFolder
 
 Axis = Literal["games", "tokens", "seconds"]

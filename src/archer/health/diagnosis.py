@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from archer.health import Health
+from archer.health.numbers import Health
 
 # The thresholds were set by looking at critics of Twenty Questions, with 10 and with 157 objects: untrained ones, those
 # of the first iterations and those that had taught an actor well. They are meant to part these and no more.
