@@ -42,6 +42,10 @@ class Actor(nn.Module):
             model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise ValueError(f"model.actor: cannot load a causal language model from {str(path)!r}: {error}") from error
+        # What was loaded lies in the file's own memory, off the boundaries that matrix products are fastest and round
+        # alike at: a resumed run would differ from the uninterrupted one in the last bit.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
         return cls(model, tokenizer)
 
     def save_pretrained(self, path: str | Path) -> None:

@@ -1,0 +1,137 @@
+"""How a run of each kind of method goes: what is played, in which order it learns, and what it keeps."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import archer
+import archer.training
+from archer.api import load_critic
+from archer.checkpoint import latest_checkpoint
+from archer.rollout.best_of import play_best_of
+from archer.run import restore
+from archer.runfolder import RunFolder
+from archer.storage import read_shard, shard_path
+from tests.test_offline import _config
+from tests.test_training import _fingerprint
+
+TASK = "tests.worlds:TwoSteps"
+PLAY: dict[str, Any] = {"rollout": {"games": 16}, "iterations": 3}
+
+
+@pytest.mark.parametrize("preset", ["archer", "turn-ppo", "ppo"])
+def test_credit_and_health_come_before_the_critic_learns(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def spy(name: str) -> None:
+        original = getattr(archer.training, name)
+
+        def called(*arguments: Any, **keywords: Any) -> Any:
+            order.append(name)
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(archer.training, name, called)
+
+    for name in ("collect", "critic_health", "assign_credit", "update_critic", "update_actor"):
+        spy(name)
+    archer.train(_config(preset, TASK, **PLAY), tmp_path / "run")
+    warmup = ["collect", "critic_health", "assign_credit", "update_critic"]
+    assert order == warmup + 2 * [*warmup, "update_actor"]
+
+
+@pytest.mark.parametrize("preset", ["grpo", "gigpo"])
+def test_groups_play_every_task_several_times(preset: str, tmp_path: Path) -> None:
+    archer.train(_config(preset, TASK, **PLAY), tmp_path / "run")
+    seen: set[int] = set()
+    for number in (1, 2, 3):
+        seeds = Counter(game.seed for game in read_shard(shard_path(tmp_path / "run" / "episodes", number)))
+        assert list(seeds.values()) == [8, 8]
+        assert not seen & set(seeds)  # every iteration has tasks of its own
+        seen |= set(seeds)
+    rows = RunFolder(tmp_path / "run").metrics()
+    assert not [key for key in rows[-1] if key.startswith("critic/")] and "actor/clipped" in rows[-1]
+
+
+def test_a_run_without_a_critic_keeps_none(tmp_path: Path) -> None:
+    archer.train(_config("grpo", TASK, **PLAY), tmp_path / "run")
+    checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    assert {path.name for path in checkpoint.iterdir()} == {
+        "actor", "actor_optimizer.safetensors", "manifest.json", "state.json",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="has no critic"):
+        load_critic(archer.load(tmp_path / "run"))
+
+
+def test_on_policy_methods_forget_all_but_the_newest_games(tmp_path: Path) -> None:
+    archer.train(_config("ppo", TASK, **PLAY), tmp_path / "run")
+    run = restore(RunFolder.open(tmp_path / "run"))
+    assert len(run.replay) == 16
+    newest = read_shard(shard_path(tmp_path / "run" / "episodes", 3))
+    assert [game.seed for game in run.replay] == [game.seed for game in newest]
+
+
+@pytest.mark.parametrize("preset", ["archer-baseline", "ppo", "gigpo", "grpo", "filtered-bc", "chai"])
+def test_every_kind_of_method_resumes_exactly(preset: str, tmp_path: Path) -> None:
+    whole, halted = tmp_path / "whole", tmp_path / "halted"
+    archer.train(_config(preset, TASK, **PLAY), whole)
+    archer.train(_config(preset, TASK, **PLAY | {"iterations": 2}), halted)
+    (halted / "config.yaml").write_text((whole / "config.yaml").read_text())
+    archer.train(run=halted, resume=True)
+    assert _fingerprint(halted) == _fingerprint(whole)
+
+
+def test_the_critic_chooses_in_every_game_of_chai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    original = play_best_of
+
+    def counted(count: int, *arguments: Any, **keywords: Any) -> Any:
+        chosen.append(count)
+        return original(count, *arguments, **keywords)
+
+    monkeypatch.setattr("archer.run.play_best_of", counted)
+    archer.train(_config("chai", TASK, **PLAY), tmp_path / "run")
+    assert chosen == [5] * 5  # three iterations, and the evaluations at both ends
+    run = archer.load(tmp_path / "run")
+    monkeypatch.setattr("archer.api.play_best_of", counted)
+    archer.evaluate(run, episodes=4)
+    assert chosen[5:] == [5]
+    first, last = (
+        tmp_path / "run" / "checkpoints" / step / "actor" / "model.safetensors" for step in ("000000", "000003")
+    )
+    assert first.read_bytes() == last.read_bytes()  # the actor stays as it was
+
+
+def test_a_critic_of_tokens_scores_but_cannot_choose(tmp_path: Path) -> None:
+    archer.train(_config("ppo", TASK, **PLAY), tmp_path / "run")
+    run = archer.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="values single tokens and has no Q to choose by"):
+        archer.evaluate(run, episodes=4, best_of=3)
+    rows = RunFolder(tmp_path / "run").metrics()
+    assert "critic/token_v_loss" in rows[-1] and "critic/q_loss" not in rows[-1]
+
+
+def test_a_token_baseline_is_saved_in_units_of_the_critic(tmp_path: Path) -> None:
+    archer.train(_config("archer-baseline", TASK, **PLAY), tmp_path / "run")
+    run = restore(RunFolder.open(tmp_path / "run"))
+    assert run.agent.baseline is not None
+    assert run.agent.baseline.unit == pytest.approx(run.agent.learned_critic.unit)
+    assert float(run.agent.baseline.value.location) == 0.0
+    assert not torch.equal(
+        *(p.state_dict()["trunk.norm.weight"] for p in (run.agent.baseline, run.agent.learned_critic))
+    )
+
+
+def test_the_summary_says_what_was_trained(tmp_path: Path) -> None:
+    archer.train(_config("bc", TASK, iterations=0), tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["games"] == 0 and summary["demonstrations"] == 64
+    assert summary["start_return"] == summary["return_mean"]  # cloned, measured, and nothing else
