@@ -56,8 +56,11 @@ def build(base: RunConfig, layers: Sequence[Layer]) -> RunConfig:
         problems = []
         for fault in error.errors():
             name = ".".join(map(str, fault["loc"]))
-            place = _nearest(set_by, name) or ", ".join(layer.source for layer in layers)
-            problems.append(f"{place}: {name or 'settings'}: {fault['msg']}, got {_shown(fault['input'])}")
+            place = _nearest(set_by, name) or ", ".join(dict.fromkeys(layer.source for layer in layers))
+            message = fault["msg"].removeprefix("Value error, ")
+            # What is said of a whole part names the settings in question itself.
+            got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
+            problems.append(f"{place}: {name}: {message}{got}" if name else f"{place}: {message}")
         raise ConfigError("\n".join(problems)) from None
 
 
@@ -133,11 +136,6 @@ def _nearest(set_by: Mapping[str, str], field: str) -> str | None:
         return set_by[around]
     within = [place for name, place in set_by.items() if field and name.startswith(f"{field}.")]
     return within[-1] if within else None
-
-
-def _shown(value: Any) -> str:
-    """A wrong value; of a whole part of the settings nothing, as its message says which of them do not fit."""
-    return "these settings" if isinstance(value, dict) and len(value) > 3 else repr(value)
 
 
 def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, str]) -> dict[str, Any]:
