@@ -14,6 +14,7 @@ import archer
 import archer.training
 from archer.api import load_critic
 from archer.checkpoint import latest_checkpoint
+from archer.replay import Replay
 from archer.rollout.best_of import play_best_of
 from archer.run import restore
 from archer.runfolder import RunFolder
@@ -135,3 +136,14 @@ def test_the_summary_says_what_was_trained(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["games"] == 0 and summary["demonstrations"] == 64
     assert summary["start_return"] == summary["return_mean"]  # cloned, measured, and nothing else
+
+
+@pytest.mark.parametrize("capacity", [0, 31, 32, 33, 64, 1000])
+def test_a_resumed_replay_holds_what_the_uninterrupted_one_did(capacity: int, tmp_path: Path) -> None:
+    advantage = {"actor": {"advantage": "value"}}  # whatever learns from it
+    archer.train(_config("archer", TASK, **PLAY, **advantage, replay_turns=capacity), tmp_path / "run")
+    kept = Replay(capacity)
+    for number in (1, 2, 3):  # 16 games of two turns each
+        kept.add(read_shard(shard_path(tmp_path / "run" / "episodes", number)))
+    resumed = restore(RunFolder.open(tmp_path / "run")).replay
+    assert [game.seed for game in resumed] == [game.seed for game in kept] and resumed.turns == kept.turns

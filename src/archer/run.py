@@ -192,12 +192,24 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     run.agent.policy_version = state["policy_version"]
     folder.forget_after(run.iteration)
     if config.rollout.games:
-        for number in range(1, run.iteration + 1):
-            run.replay.add(read_shard(shard_path(folder.episodes, number)))
+        _refill(run)
     if folder.demonstrations_file.exists():
         keep_demonstrations(run, lambda: read_shard(folder.demonstrations_file))
     attach_anchor(run)
     return run
+
+
+def _refill(run: Run) -> None:
+    """Put the newest games that replay can hold back into it; the older ones need not be read."""
+    shards: list[list[Episode]] = []
+    turns = 0
+    for number in range(run.iteration, 0, -1):
+        shards.append(read_shard(shard_path(run.folder.episodes, number)))
+        turns += sum(len(episode) for episode in shards[-1])
+        if turns >= run.replay.capacity:
+            break
+    for episodes in reversed(shards):
+        run.replay.add(episodes)
 
 
 def keep_demonstrations(run: Run, episodes: Callable[[], Sequence[Episode]]) -> None:
