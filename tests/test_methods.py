@@ -140,8 +140,7 @@ def test_the_summary_says_what_was_trained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("capacity", [0, 31, 32, 33, 64, 1000])
 def test_a_resumed_replay_holds_what_the_uninterrupted_one_did(capacity: int, tmp_path: Path) -> None:
-    advantage = {"actor": {"advantage": "value"}}  # whatever learns from it
-    archer.train(_config("archer", TASK, **PLAY, **advantage, replay_turns=capacity), tmp_path / "run")
+    archer.train(_config("archer", TASK, **PLAY, replay_turns=capacity), tmp_path / "run")
     kept = Replay(capacity)
     for number in (1, 2, 3):  # 16 games of two turns each
         kept.add(read_shard(shard_path(tmp_path / "run" / "episodes", number)))
