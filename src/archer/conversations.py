@@ -18,8 +18,6 @@ from archer.storage import SCHEMA, read_shard
 from archer.types import Episode, Observation
 
 SUFFIXES = (".jsonl", ".parquet")
-LISTED = 10
-"""Problems that a message names one by one."""
 
 
 class _Strict(BaseModel):
@@ -56,7 +54,7 @@ class Problem:
 
 
 class ConversationError(ValueError):
-    """Conversations cannot be read; the message names every file, line and reason, up to a few."""
+    """Conversations cannot be read; the message names every file, line and reason."""
 
 
 def read_conversations(path: Path) -> tuple[list[ScriptedGame], list[Problem]]:
@@ -90,9 +88,8 @@ def read_all(paths: Iterable[Path], *, skip: bool = False) -> tuple[list[Scripte
         games += found
         problems += bad
     if problems and not skip:
-        named = "\n".join(f"  {problem}" for problem in problems[:LISTED])
-        more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise ConversationError(f"{len(problems)} malformed conversations:\n{named}{more}")
+        named = "\n".join(f"  {problem}" for problem in problems)
+        raise ConversationError(f"{len(problems)} malformed conversations:\n{named}")
     if not games:
         raise ConversationError(f"no conversation in {', '.join(map(str, files))}")
     return games, len(problems)
