@@ -108,7 +108,7 @@ def test_bytes_that_are_not_text_are_a_malformed_line_too(tmp_path: Path) -> Non
 
 
 def test_every_malformed_line_is_counted_and_named(tmp_path: Path) -> None:
-    with pytest.raises(ConversationError, match="^25 malformed conversations:") as refused:
+    with pytest.raises(ConversationError, match=r"^25 malformed conversations:") as refused:
         read_all([_lines(tmp_path / "a.jsonl", *["{"] * 25)])
     assert all(f"a.jsonl:{line}: " in str(refused.value) for line in range(1, 26))
 

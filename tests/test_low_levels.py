@@ -230,3 +230,25 @@ def test_what_does_not_go_together_is_refused(settings: dict[str, Any], message:
     with pytest.raises(ValueError, match=message):
         ActorConfig(**settings)
     ActorConfig(**{**settings, "method": "none"})  # an actor that stays as it is has no such worries
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.0, 0), (0.25, 3), (1.0, 12)])
+def test_demonstrations_have_their_share_of_every_batch(
+    agent: Agent, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch, share: float, shown: int
+) -> None:
+    seen: list[list[Episode]] = []
+
+    def look(batch: list[Episode], *rest: Any) -> Any:
+        seen.append(batch)
+        return collate(batch, *rest)
+
+    monkeypatch.setattr("archer.algorithms.actor.collate", look)
+    one_turn = [episode for episode in episodes if len(episode) == 1]
+    played, demonstrations = Replay(1000), Replay(1000)
+    played.add(dataclasses.replace(one_turn[0], policy_version=7) for _ in range(20))
+    demonstrations.add(dataclasses.replace(one_turn[0], policy_version=-1) for _ in range(20))
+    config = ActorConfig(updates=2, batch_turns=12, demonstrations=share)
+    sampler = SiblingSampler(agent.actor, SAMPLING)
+    update_actor(agent, None, played, config, sampler=sampler, seed=[0], demonstrations=demonstrations)
+    assert [sum(game.policy_version == -1 for game in batch) for batch in seen] == [shown, shown]
+    assert [len(batch) for batch in seen] == [12, 12]

@@ -224,3 +224,18 @@ def test_the_command_names_missing_files(tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as ended:
         main(["train", "--offline", "nowhere.jsonl", "--run", str(tmp_path / "r")])
     assert ended.value.code == 2 and "nowhere.jsonl: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("earlier", ["bc", "archer-offline"])
+def test_a_critic_that_was_taken_over_does_not_begin_again(
+    earlier: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archer.train(_config(earlier, None, data, iterations=0), tmp_path / "first")
+    began: list[int] = []
+    monkeypatch.setattr("archer.training.start_critic", lambda *arguments, **keywords: began.append(1))
+    config = _config(
+        "archer", "tests.worlds:TwoSteps", start_from=str(tmp_path / "first"),
+        rollout={"games": 8}, iterations=0, critic_start={"epochs": 1},
+    )  # fmt: skip
+    archer.train(config, tmp_path / "second")
+    assert began == ([1] if earlier == "bc" else [])
