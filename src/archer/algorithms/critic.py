@@ -102,9 +102,11 @@ def _step(
     """One gradient step towards the targets of a batch and one of the target critic towards the critic."""
     critic = agent.learned_critic
     assert agent.target_critic is not None
-    batch = collate(episodes, siblings).to(agent.actor.device)
+    device = agent.actor.device
+    batch = collate(episodes).to(device)
+    told = batch if siblings is None else collate(episodes, siblings).to(device)  # only targets ask what siblings get
     with torch.no_grad():
-        targets = high.targets(agent.target_critic(batch, tokens=high.by_token), episodes, config)
+        targets = high.targets(agent.target_critic(told, tokens=high.by_token), episodes, config)
     values = critic(batch, answers=bool(config.answer_weight), tokens=high.by_token)
     loss, metrics = _value_loss(values, targets)
     loss = loss / critic.unit**2  # in the heads' own units: neither clip nor answers' weight depends on rewards' size

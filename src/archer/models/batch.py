@@ -1,4 +1,4 @@
-"""Episodes as tensors: one row per conversation, siblings as branches of a tree on the same row."""
+"""Episodes as tensors: conversations packed in rows, siblings as branches of a tree behind their conversation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ Siblings = Sequence[Sequence[Utterance]]
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """B episodes with N turns, tokenised, padded and indexed for one forward pass.
+    """B episodes with N turns, tokenised, packed and indexed for one forward pass.
 
-    A row holds a stretch of conversation that only grew, and behind it the sibling utterances of its states. A
-    sibling token sees the tokens of its state and of its own utterance, at the positions it would have had if it had
-    been played (tree attention), so one pass gives the values and log-probabilities of everything on the row.
+    A stretch is a conversation as long as it only grew, and behind it the sibling utterances of its states. A sibling
+    token sees the tokens of its state and of its own utterance, at the positions it would have had if it had been
+    played (tree attention), so one pass gives the values and log-probabilities of everything. A row of the batch holds
+    as many stretches as fit beside each other; none sees another.
     """
 
     episodes: tuple[Episode, ...]
@@ -33,12 +34,16 @@ class EpisodeBatch:
     """Token ids, int64 [rows, width]; 0 where nothing stands."""
     positions: Tensor
     """Position of each token in its own conversation, int64 [rows, width]."""
+    stretch: Tensor
+    """Number of the stretch each token is of, -1 on padding; int64 [rows, width]."""
     branch: Tensor
-    """0 on the conversation itself, 1.. on siblings, -1 on padding; int64 [rows, width]."""
+    """0 on the conversation itself, 1.. on its siblings, -1 on padding; int64 [rows, width]."""
     visible: Tensor
-    """How many leading tokens of the row each token sees besides its own branch, int64 [rows, width]."""
+    """Position up to which each token sees its conversation besides its own branch, int64 [rows, width]."""
     row: Tensor
     """Row of each turn, int64 [N]."""
+    turn_stretch: Tensor
+    """Stretch of each turn, int64 [N]."""
     state_at: Tensor
     """Column of the last token of each turn's state, int64 [N]."""
     utterance_at: Tensor
@@ -47,6 +52,8 @@ class EpisodeBatch:
     """Column of the last token of each sibling, int64 [N, K]."""
     final_row: Tensor
     """Row of each episode's final state, int64 [B]."""
+    final_stretch: Tensor
+    """Stretch of each episode's final state, int64 [B]."""
     final_at: Tensor
     """Column of the last token of each episode's final state, int64 [B]."""
     lengths: tuple[int, ...]
@@ -58,12 +65,11 @@ class EpisodeBatch:
 
     def attention_mask(self, dtype: torch.dtype) -> Tensor:
         """Additive mask, 0 where a token may look and the dtype's minimum elsewhere, shape [rows, 1, width, width]."""
-        width = self.ids.shape[1]
-        column = torch.arange(width, device=self.ids.device)
-        on_trunk = (self.branch == 0)[:, None, :] & (column[None, None, :] < self.visible[:, :, None])
+        same_stretch = self.stretch[:, :, None] == self.stretch[:, None, :]
+        on_trunk = (self.branch == 0)[:, None, :] & (self.positions[:, None, :] < self.visible[:, :, None])
         same_branch = self.branch[:, :, None] == self.branch[:, None, :]
-        own_past = same_branch & (column[None, :] <= column[:, None])
-        allowed = on_trunk | own_past
+        own_past = same_branch & (self.positions[:, None, :] <= self.positions[:, :, None])
+        allowed = same_stretch & (on_trunk | own_past)
         mask = torch.zeros(allowed.shape, dtype=dtype, device=self.ids.device)
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
@@ -74,9 +80,8 @@ class EpisodeBatch:
 
     def observation_tokens(self) -> TokenIndex:
         """Where every token of the environment's answers is predicted and stands, for turns whose row goes on."""
-        next_row = after_each_turn(self.row, self.final_row, self.lengths)
         next_at = after_each_turn(self.state_at, self.final_at, self.lengths)
-        goes_on = next_row == self.row
+        goes_on = after_each_turn(self.turn_stretch, self.final_stretch, self.lengths) == self.turn_stretch
         said_at = self.utterance_at[goes_on]
         return _token_index(self.row[goes_on], said_at, said_at + 1, next_at[goes_on] + 1)
 
@@ -134,87 +139,113 @@ def _token_index(row: Tensor, state_at: Tensor, start: Tensor, end: Tensor) -> T
     return TokenIndex(row=row[utterance], predicted_at=predicted_at, stands_at=stands_at, utterance=utterance)
 
 
-class _Row:
-    """A growing stretch of one conversation and the branches behind it, before padding."""
+class _Stretch:
+    """A growing conversation and the branches behind it, before it has a place on a row."""
 
     def __init__(self, ids: Ids) -> None:
         self.trunk = ids
         self.branches: list[tuple[int, Ids]] = []
 
     def grow(self, ids: Ids) -> bool:
-        """Whether ``ids`` continue this row; if so, the row now ends where they end."""
+        """Whether ``ids`` continue this stretch; if so, it now ends where they end."""
         shared = len(self.trunk)
         if len(ids) < shared or not np.array_equal(ids[:shared], self.trunk):
             return False
         self.trunk = ids
         return True
 
-    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """ids, positions, branch and visible of all its tokens, each int64 [length]."""
+    def __len__(self) -> int:
+        return len(self.trunk) + sum(len(ids) for _, ids in self.branches)
+
+    def columns(self, number: int) -> tuple[np.ndarray, ...]:
+        """ids, positions, stretch, branch and visible of all its tokens, each int64 [length]."""
         trunk = np.arange(len(self.trunk))
         parts = [(self.trunk, trunk, np.zeros_like(trunk), trunk + 1)]
-        for number, (state, ids) in enumerate(self.branches, start=1):
+        for branch, (state, ids) in enumerate(self.branches, start=1):
             step = np.arange(len(ids))
-            parts.append((ids, state + step, np.full_like(step, number), np.full_like(step, state)))
-        columns = [np.concatenate([part[i] for part in parts]).astype(np.int64) for i in range(4)]
-        return columns[0], columns[1], columns[2], columns[3]
+            parts.append((ids, state + step, np.full_like(step, branch), np.full_like(step, state)))
+        ids, positions, branches, visible = (np.concatenate([part[i] for part in parts]) for i in range(4))
+        return ids, positions, np.full_like(positions, number), branches, visible
+
+    def branch_ends(self) -> np.ndarray:
+        """Column of the last token of every branch, counted from the stretch's own start."""
+        return len(self.trunk) - 1 + np.cumsum([len(ids) for _, ids in self.branches])
+
+
+def pack(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Row and first column of items of these lengths on rows as wide as the longest: first fit, longest first."""
+    width = max(lengths)
+    filled: list[int] = []
+    rows, starts = [0] * len(lengths), [0] * len(lengths)
+    for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
+        row = next((row for row, end in enumerate(filled) if end + lengths[item] <= width), len(filled))
+        if row == len(filled):
+            filled.append(0)
+        rows[item], starts[item] = row, filled[row]
+        filled[row] += lengths[item]
+    return rows, starts
 
 
 def collate(episodes: Sequence[Episode], siblings: Sequence[Siblings] | None = None) -> EpisodeBatch:
-    """Lay B episodes, and K siblings of each of their states where given, on padded rows.
+    """Lay B episodes, and K siblings of each of their states where given, on packed rows.
 
     ``siblings`` has one entry per episode, shape [B][turns][K], K the same everywhere. An episode whose environment
-    rewrites its history gets a new row wherever the old one does not continue.
+    rewrites its history gets a new stretch wherever the old one does not continue.
     """
-    rows: list[_Row] = []
-    turn_row: list[int] = []
+    stretches: list[_Stretch] = []
+    turn_stretch: list[int] = []
     state_at: list[int] = []
     utterance_at: list[int] = []
-    sibling_place: list[list[tuple[int, int]]] = []
-    final_row: list[int] = []
+    sibling_place: list[list[int]] = []
+    final_stretch: list[int] = []
     final_at: list[int] = []
     flat_siblings: list[tuple[Utterance, ...]] = []
     for b, episode in enumerate(episodes):
-        rows.append(_Row(episode.turns[0].prompt_ids))
+        stretches.append(_Stretch(episode.turns[0].prompt_ids))
         for t, turn in enumerate(episode.turns):
-            if not rows[-1].grow(turn.prompt_ids):
-                rows.append(_Row(turn.prompt_ids))
-            row, state = rows[-1], len(turn.prompt_ids)
+            if not stretches[-1].grow(turn.prompt_ids):
+                stretches.append(_Stretch(turn.prompt_ids))
+            here, state = stretches[-1], len(turn.prompt_ids)
             group = tuple(siblings[b][t]) if siblings is not None else ()
             flat_siblings.append(group)
-            sibling_place.append([(len(row.branches) + k, len(rows) - 1) for k in range(len(group))])
-            row.branches.extend((state, utterance.ids) for utterance in group)
-            turn_row.append(len(rows) - 1)
+            sibling_place.append([len(here.branches) + k for k in range(len(group))])
+            here.branches.extend((state, utterance.ids) for utterance in group)
+            turn_stretch.append(len(stretches) - 1)
             state_at.append(state - 1)
             utterance_at.append(state + len(turn.utterance.ids) - 1)
-            row.grow(np.concatenate([turn.prompt_ids, turn.utterance.ids]))
-        if not rows[-1].grow(episode.final_prompt_ids):
-            rows.append(_Row(episode.final_prompt_ids))
-        final_row.append(len(rows) - 1)
+            here.grow(np.concatenate([turn.prompt_ids, turn.utterance.ids]))
+        if not stretches[-1].grow(episode.final_prompt_ids):
+            stretches.append(_Stretch(episode.final_prompt_ids))
+        final_stretch.append(len(stretches) - 1)
         final_at.append(len(episode.final_prompt_ids) - 1)
 
-    columns = [row.columns() for row in rows]
-    width = max(len(ids) for ids, *_ in columns)
-    padded = [np.zeros((len(rows), width), np.int64) for _ in range(4)]
-    padded[2].fill(-1)
-    for r, parts in enumerate(columns):
-        for target, part in zip(padded, parts, strict=True):
-            target[r, : len(part)] = part
-    ends = [len(row.trunk) - 1 + np.cumsum([len(ids) for _, ids in row.branches]) for row in rows]
-    sibling_at = [[int(ends[r][number]) for number, r in places] for places in sibling_place]
-    ids, positions, branch, visible = (torch.from_numpy(array) for array in padded)
+    lengths = [len(stretch) for stretch in stretches]
+    rows, starts = (np.array(found) for found in pack(lengths))
+    packed = np.zeros((5, int(rows.max()) + 1, max(lengths)), np.int64)
+    packed[2:4] = -1
+    for number, stretch in enumerate(stretches):
+        packed[:, rows[number], starts[number] : starts[number] + lengths[number]] = stretch.columns(number)
+    ids, positions, stretch_of, branch, visible = torch.from_numpy(packed)
+    ends = [stretch.branch_ends() for stretch in stretches]
+    siblings_at = [
+        [int(starts[number] + ends[number][place]) for place in places]
+        for number, places in zip(turn_stretch, sibling_place, strict=True)
+    ]
     return EpisodeBatch(
         episodes=tuple(episodes),
         siblings=tuple(flat_siblings),
         ids=ids,
         positions=positions,
+        stretch=stretch_of,
         branch=branch,
         visible=visible,
-        row=torch.tensor(turn_row),
-        state_at=torch.tensor(state_at),
-        utterance_at=torch.tensor(utterance_at),
-        sibling_at=torch.tensor(sibling_at, dtype=torch.long).reshape(len(turn_row), -1),
-        final_row=torch.tensor(final_row),
-        final_at=torch.tensor(final_at),
+        row=torch.from_numpy(rows[turn_stretch]),
+        turn_stretch=torch.tensor(turn_stretch),
+        state_at=torch.from_numpy(starts[turn_stretch] + state_at),
+        utterance_at=torch.from_numpy(starts[turn_stretch] + utterance_at),
+        sibling_at=torch.tensor(siblings_at, dtype=torch.long).reshape(len(turn_stretch), -1),
+        final_row=torch.from_numpy(rows[final_stretch]),
+        final_stretch=torch.tensor(final_stretch),
+        final_at=torch.from_numpy(starts[final_stretch] + final_at),
         lengths=tuple(len(episode) for episode in episodes),
     )

@@ -1,9 +1,11 @@
-"""The decoder loop: many conversations, each in its own cache row, all advanced one token per forward call."""
+"""The decoder loop: many conversations, each in its own cache row, their new tokens side by side in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +13,18 @@ import torch
 from torch import Tensor
 
 from archer.models.actor import Actor
+from archer.rollout.attention import reading_slots
+from archer.rollout.backends import Places
 from archer.rollout.cache import SlotCache
 from archer.types import Ids, LogProbs, Utterance
 
-PREFILL_FROM = 12
-"""From this many given tokens on, one parallel pass over them beats feeding them one per step beside the others."""
+Ints = npt.NDArray[np.int64]
+
+TOKENS_AT_ONCE = 4096
+"""Most tokens of one forward pass: bounds its memory, and how long a long prompt keeps the others waiting."""
+FEWEST = 4
+"""Matrix products of fewer rows may round differently than those of more; with at least so many, no game depends on
+what is played beside it."""
 
 
 @dataclass(frozen=True)
@@ -29,59 +38,71 @@ class Sampling:
 
 
 class Engine:
-    """Rows 0..active-1 are live. A row is fed its given tokens, then samples until the utterance ends."""
+    """Conversations on rows, each fed what it was given, then sampled until its utterance ends.
 
-    def __init__(
-        self, actor: Actor, rows: int, tokens: int, sampling: Sampling, cache: SlotCache | None = None
-    ) -> None:
+    A row speaks as soon as it has been given something and waits once its utterance has ended, until it is given more.
+    """
+
+    def __init__(self, actor: Actor, rows: int, tokens: int, sampling: Sampling) -> None:
         self.actor = actor
         self.sampling = sampling
         self.capacity = tokens
-        config = actor.model.config
-        self.cache = cache or SlotCache(config.num_hidden_layers, rows, tokens)
-        self.active = 0
+        layers = actor.model.config.num_hidden_layers
+        self.cache = SlotCache(layers, rows, tokens, actor.device)
         self._tokens = np.zeros((rows, tokens), np.int64)
-        self._uniforms = np.zeros((rows, tokens), np.float32)
         self._logprobs = np.zeros((rows, tokens), np.float32)
+        self._keys = np.zeros(rows, np.uint64)  # of the random numbers of each row
         self._cached = np.zeros(rows, np.int64)  # tokens whose keys and values are in the cache
         self._filled = np.zeros(rows, np.int64)  # tokens given or sampled so far
         self._given = np.zeros(rows, np.int64)  # column at which the current utterance starts
+        self._speaking = np.zeros(rows, np.bool_)
+        self._trunk = np.zeros(rows, np.int64)
+        self._shared = np.zeros(rows, np.int64)  # tokens of the conversation that lie on the trunk's row
+        self.clear()
+        if actor.model not in _CHECKED:
+            _check(actor)
 
-    def open(self, ids: Ids, seed: Sequence[int], row: int | None = None, cached: int = 0) -> int:
-        """Start a conversation from its first ``ids``, on a new row or in place of the one on ``row``.
+    @property
+    def rows(self) -> int:
+        """Conversations it has room for."""
+        return len(self._filled)
 
-        ``seed`` makes its samples its own: they depend neither on batch mates nor on the row. ``cached`` leading
-        tokens are in the cache already.
+    @property
+    def active(self) -> bool:
+        """Whether any row has something to say."""
+        return bool(self._speaking.any())
+
+    def open(self, ids: Ids, seed: Sequence[int], *, shared: tuple[int, int] = (0, 0)) -> int:
+        """Start a conversation from its first ``ids`` on a free row, which is returned.
+
+        ``seed`` makes its samples its own: they depend neither on batch mates nor on the row. ``shared``, a row of the
+        trunk and a number of its tokens, come before ``ids``.
         """
-        if row is None:
-            row = self.active
-            self.active += 1
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(list(seed))))
-        self._uniforms[row] = generator.random(self.capacity, dtype=np.float32)
-        self._tokens[row, : len(ids)] = ids
-        self._cached[row], self._filled[row], self._given[row] = cached, len(ids), len(ids)
+        row = self._free.pop()
+        self._keys[row] = stream_key(seed)
+        self._trunk[row], self._shared[row] = shared
+        self._cached[row], self._filled[row] = 0, 0
+        self.give(row, ids)
         return row
 
     def give(self, row: int, ids: Ids) -> None:
-        """Append tokens that the agent did not choose (an observation)."""
+        """Append tokens that the agent did not choose (an observation); the row speaks next."""
         start = self._filled[row]
         self._tokens[row, start : start + len(ids)] = ids
         self._filled[row] += len(ids)
         self._given[row] = self._filled[row]
+        self._speaking[row] = True
 
-    def room(self, row: int) -> int:
-        """Tokens that still fit on the row."""
-        return int(self.capacity - self._filled[row])
+    def clear(self, trunk: Engine | None = None) -> None:
+        """Drop all conversations; those that follow may begin on rows of ``trunk``."""
+        self._speaking[:] = False
+        self._free = list(range(self.rows))[::-1]
+        self.cache.trunk = None if trunk is None else trunk.cache
 
-    def close(self, row: int) -> int:
-        """Drop a conversation; the last row takes its place. Returns the row that moved (itself if none did)."""
-        self.active -= 1
-        last = self.active
-        if row != last:
-            self.cache.move(last, row, int(self._cached[last]))
-            for array in (self._tokens, self._uniforms, self._logprobs, self._cached, self._filled, self._given):
-                array[row] = array[last]
-        return last
+    def close(self, row: int) -> None:
+        """Drop a conversation."""
+        self._speaking[row] = False
+        self._free.append(row)
 
     def utterance(self, row: int) -> Utterance:
         """The utterance that just ended on the row."""
@@ -96,79 +117,141 @@ class Engine:
         return ids
 
     @torch.inference_mode()
-    def step(self) -> npt.NDArray[np.int64]:
-        """Feed every live row one token and sample where its given tokens are used up; rows whose utterance ended."""
-        live: npt.NDArray[np.int64] = np.arange(self.active)
-        pending = self._filled[live] - self._cached[live]
-        long = live[pending > PREFILL_FROM]
-        if len(long):
-            self.prefill(long)
-        at = self._cached[live]
-        logits = self._forward(live, self._tokens[live, at][:, None], at[:, None], leading=True)
-        self._cached[live] += 1
-        ready: npt.NDArray[np.int64] = live[self._cached[live] == self._filled[live]]
-        if not len(ready):
-            return ready
-        token, logprob = self._sample(logits[torch.from_numpy(ready)][:, -1], ready)
-        column = self._filled[ready]
-        self._tokens[ready, column] = token
-        self._logprobs[ready, column] = logprob
-        self._filled[ready] += 1
-        length = self._filled[ready] - self._given[ready]
-        over = (token == self.actor.stop_id) | (length >= self.sampling.max_tokens)
-        ended: npt.NDArray[np.int64] = ready[over | (self._filled[ready] >= self.capacity)]
-        return ended
+    def step(self) -> Ints:
+        """Feed every speaking row what is new on it and sample where all is fed; rows whose utterance ended."""
+        live = np.flatnonzero(self._speaking)
+        most = max(1, TOKENS_AT_ONCE // max(1, len(live)))
+        counts = np.minimum(self._filled[live] - self._cached[live], most)
+        rows, columns = _spread(live, self._cached[live], counts)
+        self._cached[live] += counts
+        last = counts.cumsum() - 1
+        said = self._cached[live] == self._filled[live]
+        ready = live[said]
+        logits = self._forward(rows, columns, last[said])
+        return self.say(ready, logits, np.arange(len(ready))) if len(ready) else ready
 
     @torch.inference_mode()
-    def prefill(self, rows: npt.NDArray[np.int64]) -> None:
-        """Put all but the last given token of ``rows`` into the cache, in one parallel pass."""
-        start, end = self._cached[rows], self._filled[rows] - 1
-        step = np.arange(max(1, int((end - start).max())))
-        # Columns behind a row's end hold garbage until the row overwrites them; no token ever looks that far.
-        columns = np.minimum(start[:, None] + step, self.capacity - 1)
-        self._forward(rows, self._tokens[rows[:, None], columns], columns, leading=False, head=False)
-        self._cached[rows] = end
+    def encode(self, rows: Ints, columns: Ints) -> Tensor:
+        """Feed all that is given on all rows, and nothing more; logits behind some of its tokens, [n, vocabulary].
 
-    def _forward(
-        self,
-        rows: npt.NDArray[np.int64],
-        tokens: npt.NDArray[np.int64],
-        columns: npt.NDArray[np.int64],
-        *,
-        leading: bool,
-        head: bool = True,
-    ) -> Tensor:
+        rows, columns: which tokens, sorted by both.
+        """
+        live = np.flatnonzero(self._speaking)
+        every_row, every_column = _spread(live, self._cached[live], self._filled[live] - self._cached[live])
+        self._cached[live] = self._filled[live]
+        self._speaking[live] = False
+        wanted = np.flatnonzero(np.isin(every_row * self.capacity + every_column, rows * self.capacity + columns))
+        parts = []
+        for start in range(0, len(every_row), TOKENS_AT_ONCE):
+            part = slice(start, start + TOKENS_AT_ONCE)
+            kept = wanted[(wanted >= start) & (wanted < start + TOKENS_AT_ONCE)] - start
+            parts.append(self._forward(every_row[part], every_column[part], kept))
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def say(self, rows: Ints, logits: Tensor, lines: Ints) -> Ints:
+        """Sample a token on each of ``rows`` from its line of ``logits``; the rows whose utterance ended with it."""
+        column = self._filled[rows]
+        uniforms = np.full(len(rows), -1.0, np.float32) if self.sampling.greedy else uniform(self._keys[rows], column)
+        token, logprob = self.cache.backend.draw(self.actor.policy(logits.float()), lines, uniforms)
+        if not np.isfinite(logprob).all():
+            raise FloatingPointError("the policy's logits are not finite: its weights have diverged")
+        self._tokens[rows, column] = token
+        self._logprobs[rows, column] = logprob
+        self._filled[rows] += 1
+        length = self._filled[rows] - self._given[rows]
+        over = (token == self.actor.stop_id) | (length >= self.sampling.max_tokens)
+        ended: Ints = rows[over | (self._filled[rows] >= self.capacity)]
+        self._speaking[ended] = False
+        return ended
+
+    def _forward(self, rows: Ints, columns: Ints, kept: Ints) -> Tensor:
+        """One pass over tokens at ``rows`` and ``columns``; logits behind the ``kept`` ones, [n, vocabulary]."""
         model, device = self.actor.model, self.actor.device
-        column = torch.from_numpy(columns).to(device)
-        self.cache.aim(torch.from_numpy(rows).to(device), column, leading=leading)
-        dtype = next(model.parameters()).dtype
-        key = torch.arange(self.cache.read_tokens, device=device)
-        hidden_from = key[None, None, :] > column[:, :, None]
-        mask = torch.zeros(hidden_from.shape, dtype=dtype, device=device)
-        mask.masked_fill_(hidden_from, torch.finfo(dtype).min)
-        run = model if head else model.base_model
-        output = run(
-            input_ids=torch.from_numpy(tokens).to(device),
-            attention_mask=mask[:, None],
-            position_ids=column,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        result: Tensor = output.logits if head else output.last_hidden_state
-        return result
+        wanted = len(kept)
+        rows, columns, kept = _at_least(rows), _at_least(columns), _at_least(kept)
+        shared = self._shared[rows]
+        self.cache.places = Places(rows, columns + shared, self._trunk[rows], shared)
+        with reading_slots(model):
+            output = model(
+                input_ids=torch.from_numpy(self._tokens[rows, columns]).to(device)[None],
+                position_ids=torch.from_numpy(columns + shared).to(device)[None],
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=torch.from_numpy(kept).to(device),
+                slots=self.cache,
+            )
+        logits: Tensor = output.logits[0]
+        return logits[:wanted]
 
-    def _sample(
-        self, logits: Tensor, rows: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """One token per row and its log-probability under the policy."""
-        logprobs = self.actor.policy(logits.float()).log_softmax(dim=-1)
-        if self.sampling.greedy:
-            token = logprobs.argmax(dim=-1)
-        else:
-            # Inverse CDF with one uniform per token: exact, and the draw belongs to the game, not to the batch.
-            uniform = torch.from_numpy(self._uniforms[rows, self._filled[rows]]).to(logits.device)
-            cdf = logprobs.exp().cumsum(dim=-1)
-            threshold = (uniform * cdf[:, -1])[:, None]
-            token = torch.searchsorted(cdf, threshold, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
-        chosen = logprobs.gather(1, token[:, None])[:, 0]
-        return token.cpu().numpy(), chosen.cpu().numpy()
+
+_CHECKED: WeakSet[Any] = WeakSet()
+
+
+def _check(actor: Actor) -> None:
+    """Refuse a model that does not say the same from our cache as by itself, once per model.
+
+    Two conversations, fed side by side and in two pieces, against a plain pass over the whole of each: whatever keeps
+    its memory elsewhere (state-space layers) or attends in its own way (ALiBi, older architectures) is found out.
+    """
+    _CHECKED.add(actor.model)
+    try:
+        engine = Engine(actor, 2, 6, Sampling())
+        texts = [np.arange(6, dtype=np.int32), np.arange(9, 4, -1, dtype=np.int32)]
+        rows = np.array([engine.open(text[:3], []) for text in texts])
+        engine.encode(rows, np.array([2, 2]))
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            engine.give(row, text[3:])
+        found = engine.encode(rows, np.array([len(text) - 1 for text in texts])).float()
+        with torch.inference_mode():
+            plain = [actor.model(torch.from_numpy(text.astype(np.int64))[None].to(actor.device)) for text in texts]
+        wanted = torch.stack([output.logits[0, -1] for output in plain]).float()
+        rounding = 1e-3 if plain[0].logits.dtype == torch.float32 else 0.1
+        same = bool((found - wanted).abs().max() < rounding * wanted.std())
+    except (TypeError, AttributeError, RuntimeError, ValueError):
+        same = False
+    if not same:
+        _CHECKED.discard(actor.model)
+        raise ValueError(
+            f"{type(actor.model).__name__} cannot be played with: its layers do not attend through transformers' "
+            "AttentionInterface to the cache they are given; the usual decoders do (Llama, Qwen, Mistral, Gemma, Phi, "
+            "GPT-2, GPT-OSS, ...)"
+        )
+
+
+def _at_least(index: Ints) -> Ints:
+    """``index`` with its last entry repeated until there are ``FEWEST``."""
+    missing = FEWEST - len(index) if len(index) else 0
+    return np.pad(index, (0, missing), "edge") if missing > 0 else index
+
+
+def _spread(rows: Ints, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Row and column of every one of ``counts`` tokens from ``starts`` on, row by row."""
+    step = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+    return np.repeat(rows, counts), np.repeat(starts, counts) + step
+
+
+_GOLDEN, _MIX = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_WORD = (1 << 64) - 1
+
+
+def stream_key(seed: Sequence[int]) -> int:
+    """One number out of several, far from those of similar ones (SplitMix64, Steele et al. 2014)."""
+    key = 0
+    for word in seed:
+        key = (key ^ (word & _WORD)) + _GOLDEN & _WORD
+        key = (key ^ key >> 30) * _MIX[0] & _WORD
+        key = (key ^ key >> 27) * _MIX[1] & _WORD
+        key ^= key >> 31
+    return key
+
+
+def uniform(keys: npt.NDArray[np.uint64], columns: Ints) -> npt.NDArray[np.float32]:
+    """Numbers in [0, 1), each by its key and column alone (SplitMix64 as a counter-based generator)."""
+    with np.errstate(over="ignore"):
+        state = keys + (columns.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+        state = (state ^ state >> np.uint64(30)) * np.uint64(_MIX[0])
+        state = (state ^ state >> np.uint64(27)) * np.uint64(_MIX[1])
+        state ^= state >> np.uint64(31)
+    numbers: npt.NDArray[np.float32] = (state >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    return numbers

@@ -81,48 +81,34 @@ def play(
     depends on its seed, how often that stood in ``seeds`` before, and the weights only.
     """
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
-    rows = min(limits.parallel, len(seeds))
-    engine = Engine(actor, rows, limits.max_tokens, sampling)
-    games: list[Game] = []
+    engine = Engine(actor, min(limits.parallel, len(seeds)), limits.max_tokens, sampling)
+    games: dict[int, tuple[int, Game]] = {}  # by row: which of seeds, and the game
     episodes: dict[int, Episode] = {}
-    waiting = iter(range(len(seeds)))
-    copies = count_copies(seeds)
-    order: list[int] = []  # index into seeds of the game on each row
+    waiting = iter(zip(range(len(seeds)), seeds, count_copies(seeds), strict=True))
 
-    def start(index: int, env: Environment, row: int | None) -> None:
-        game, ids = begin(env, seeds[index], copies[index], rules)
-        stream = [game.seed, game.copy] if game.copy else [game.seed]
-        if row is None:
-            engine.open(ids, stream)
-            games.append(game)
-            order.append(index)
-        else:
-            engine.open(ids, stream, row)
-            games[row], order[row] = game, index
+    def start(env: Environment) -> None:
+        """Begin the next game in ``env``; without one, ``env`` is done with."""
+        following = next(waiting, None)
+        if following is None:
+            close(env)
+            return
+        index, seed, copy = following
+        game, ids = begin(env, seed, copy, rules)
+        games[engine.open(ids, [seed, copy])] = index, game
 
-    for _ in range(rows):
-        start(next(waiting), make_env(), None)
+    for _ in range(min(limits.parallel, len(seeds))):
+        start(make_env())
     while engine.active:
-        ended: list[int] = []
         for row in engine.step().tolist():
-            game, utterance = games[row], engine.utterance(row)
+            (index, game), utterance = games[row], engine.utterance(row)
             state = engine.tokens(row)[: -len(utterance.ids)]
             outcome = take_turn(game, state, utterance, rules)
-            if not isinstance(outcome, Episode):
-                engine.give(row, outcome)
-                continue
-            episodes[order[row]] = outcome
-            following = next(waiting, None)
-            if following is None:
-                ended.append(row)
+            if isinstance(outcome, Episode):
+                episodes[index] = outcome
+                engine.close(row)
+                start(game.env)
             else:
-                start(following, game.env, row)
-        for row in sorted(ended, reverse=True):
-            moved = engine.close(row)
-            close(games[row].env)
-            games[row], order[row] = games[moved], order[moved]
-            games.pop()
-            order.pop()
+                engine.give(row, outcome)
     return [episodes[index] for index in range(len(seeds))]
 
 

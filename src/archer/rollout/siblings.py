@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from archer.models.actor import Actor
-from archer.rollout.cache import SlotCache
 from archer.rollout.engine import Engine, Sampling
 from archer.types import Episode, Ids, Utterance
 
-ROWS = 256
-"""States decoded at once."""
+NOTHING: Ids = np.zeros(0, np.int32)
+ROWS = 512
+"""Utterances decoded at once."""
 
 
 class SiblingSampler:
     """Draws utterances of the actor, as it is at each call, at states of stored episodes.
 
-    Each conversation is encoded once, in parallel; its states then branch off that cache, so a sample costs only its
-    own tokens. Nothing is sent to an environment. The cache is kept between calls: fresh memory costs more than the
-    arithmetic.
+    Each conversation is encoded once; its states then branch off it, so a sample costs only its own tokens, the first
+    of them nothing at all. Nothing is sent to an environment. The caches are kept between calls: fresh memory costs
+    more than the arithmetic.
     """
 
     def __init__(self, actor: Actor, sampling: Sampling) -> None:
         self.actor = actor
         self.sampling = sampling
-        self._cache: SlotCache | None = None
+        self._encoder: Engine | None = None
+        self._engine: Engine | None = None
 
     def sample(self, episodes: Sequence[Episode], count: int, seed: Sequence[int]) -> list[list[list[Utterance]]]:
         """``count`` utterances at every state of every episode, shape [episodes][turns][count]."""
@@ -42,42 +42,53 @@ class SiblingSampler:
 
         Fastest where states of one conversation follow each other, the earlier ones first.
         """
-        groups: list[list[Utterance]] = [[] for _ in states]
-        jobs = [(index, k) for index in range(len(states)) for k in range(count)]
-        for start in range(0, len(jobs), ROWS):
-            chunk = jobs[start : start + ROWS]
-            spoken = self._decode([states[index] for index, _ in chunk], [[*seeds[index], k] for index, k in chunk])
-            for (index, _), utterance in zip(chunk, spoken, strict=True):
-                groups[index].append(utterance)
-        return groups
+        at_once = max(1, ROWS // count)
+        return [
+            group
+            for start in range(0, len(states), at_once)
+            for group in self._decode(states[start : start + at_once], count, seeds[start : start + at_once])
+        ]
 
-    def _decode(self, states: Sequence[Ids], seeds: Sequence[Sequence[int]]) -> list[Utterance]:
-        """One utterance at each state."""
+    def _decode(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
+        """``count`` utterances at each state."""
         # 1. Encode each conversation once: its longest wanted state, or several where the environment rewrites history.
-        trunk_of: list[int] = []
         trunks: list[Ids] = []
+        trunk_of: list[int] = []
         for state in reversed(states):  # longest first, so that the earlier states are found to be its prefixes
             if not trunks or not np.array_equal(trunks[-1][: len(state)], state):
                 trunks.append(state)
             trunk_of.append(len(trunks) - 1)
+        trunk_of.reverse()
         longest = max(len(trunk) for trunk in trunks)
-        encoder = Engine(self.actor, len(trunks), longest, self.sampling)
-        for trunk in trunks:
-            encoder.open(trunk, [0])
-        encoder.prefill(np.arange(len(trunks)))
-        # 2. Branch: the last token of a state is fed again on its own row, because its output is what we sample from.
-        capacity = longest + self.sampling.max_tokens
-        if self._cache is None or self._cache.tokens < capacity:
-            self._cache = SlotCache(len(encoder.cache.layers), ROWS, capacity)
-        self._cache.branch_from(encoder.cache, torch.tensor(trunk_of[::-1], device=self.actor.device), longest)
-        engine = Engine(self.actor, len(states), capacity, self.sampling, self._cache)
-        for state, seed in zip(states, seeds, strict=True):
-            engine.open(state, seed, cached=len(state) - 1)
-        # 3. Decode until every branch has stopped.
-        owner = list(range(len(states)))
-        done: dict[int, Utterance] = {}
-        while engine.active:
-            for row in sorted(engine.step().tolist(), reverse=True):
-                done[owner[row]] = engine.utterance(row)
-                owner[row] = owner[engine.close(row)]
-        return [done[job] for job in range(len(states))]
+        self._encoder = encoder = self._room(self._encoder, len(trunks), longest)
+        encoder.clear()
+        row_of = [encoder.open(trunk, []) for trunk in trunks]
+        ends = np.array([(row_of[trunk], len(state) - 1) for trunk, state in zip(trunk_of, states, strict=True)])
+        different, line = np.unique(ends, axis=0, return_inverse=True)
+        logits = encoder.encode(different[:, 0], different[:, 1])
+        # 2. Branch: what is said behind a state sees the state's tokens where they lie.
+        self._engine = engine = self._room(self._engine, len(states) * count, self.sampling.max_tokens)
+        engine.clear(trunk=encoder)
+        rows = [
+            engine.open(NOTHING, [*seed, k], shared=(row, column + 1))
+            for seed, (row, column) in zip(seeds, ends.tolist(), strict=True)
+            for k in range(count)
+        ]
+        # 3. Decode until every branch has stopped; the first token follows from the state itself.
+        said: dict[int, Utterance] = {}
+        ended = engine.say(np.array(rows), logits, line.reshape(-1).repeat(count))
+        while True:
+            for row in ended.tolist():
+                said[row] = engine.utterance(row)
+            if not engine.active:
+                break
+            ended = engine.step()
+        groups = [rows[start : start + count] for start in range(0, len(rows), count)]
+        return [[said[row] for row in group] for group in groups]
+
+    def _room(self, engine: Engine | None, rows: int, tokens: int) -> Engine:
+        """``engine`` if it has room for so much, else one that has."""
+        if engine is not None and engine.rows >= rows and engine.capacity >= tokens:
+            return engine
+        before = (engine.rows, engine.capacity) if engine is not None else (0, 0)
+        return Engine(self.actor, max(rows, before[0]), max(tokens, before[1]), self.sampling)

@@ -1,0 +1,199 @@
+"""What attention over cached conversations and sampling are computed with: compiled kernels, or torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Preallocated keys and values of one layer; how they lie in memory is the backend's own business."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the N tokens of a forward pass belong, each int64 [N].
+
+    The first ``shared`` tokens of a conversation may lie on a row of another cache, its trunk.
+    """
+
+    rows: Ints
+    columns: Ints
+    """Position in the conversation."""
+    trunk_rows: Ints
+    shared: Ints
+
+    @property
+    def own(self) -> Ints:
+        """How many tokens of its own row each token sees, itself included."""
+        return self.columns - self.shared + 1
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a layer scores keys."""
+
+    scale: float
+    window: int = 0
+    """Only so many of the last tokens are seen; 0: all."""
+    softcap: float = 0.0
+    """Scores are bent to below it; 0: not."""
+    sinks: Tensor | None = None
+    """A score per head that takes part in the softmax and stands for nothing, [heads]."""
+
+
+class Backend(Protocol):
+    """The operations that know how keys and values lie in memory; N tokens, each with a row and a column."""
+
+    def allocate(self, rows: int, heads: int, tokens: int, width: int, like: Tensor) -> Store:
+        """Room for ``rows`` conversations, of the type and on the device of ``like``."""
+        ...
+
+    def write(self, store: Store, keys: Tensor, values: Tensor, places: Places) -> None:
+        """Keep ``keys`` and ``values`` [N, heads, width]."""
+        ...
+
+    def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
+        """What the N tokens see of their conversations up to themselves; ``query`` and result [N, heads, width]."""
+        ...
+
+    def draw(self, logits: Tensor, lines: Ints, uniforms: Floats) -> tuple[Ints, Floats]:
+        """A token from each of ``lines`` [n] of ``logits`` [., vocabulary] by inverse CDF, and its log-probability; the
+        most likely one where the uniform number is negative."""
+        ...
+
+
+LINE, CLASH = 16, 256
+"""Rows of keys are a multiple of so many numbers long, but not of so many: at high powers of two all rows of a matrix
+would fight for the same lines of the processor's cache."""
+
+
+NO_SINK = np.float32(-1e30)
+
+
+class CompiledBackend:
+    """Numba kernels for float32 and bfloat16 on a processor: no padding, and sums that do not depend on the batch."""
+
+    def allocate(self, rows: int, heads: int, tokens: int, width: int, like: Tensor) -> Store:
+        apart = tokens + -tokens % LINE
+        apart += LINE if apart % CLASH == 0 else 0
+        return Store(like.new_empty(rows, heads, width, apart), like.new_empty(rows, heads, tokens, width))
+
+    def write(self, store: Store, keys: Tensor, values: Tensor, places: Places) -> None:
+        from archer.rollout.kernels import store as kernel
+
+        kernel(
+            _array(store.keys), _array(store.values), _array(keys.contiguous()), _array(values.contiguous()),
+            places.rows, places.own - 1,
+        )  # fmt: skip
+
+    def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
+        from archer.rollout import kernels
+
+        kernel = kernels.attend if torch.get_num_threads() == 1 else kernels.attend_parallel
+        out = np.empty(query.shape, np.float32)
+        sinks = NO_SINK if scoring.sinks is None else scoring.sinks.float().numpy()
+        kernel(
+            query.float().contiguous().numpy(), _array(store.keys), _array(store.values),
+            _array(trunk.keys), _array(trunk.values), places.rows, places.trunk_rows, places.shared, places.own,
+            np.float32(scoring.scale), scoring.window, np.float32(scoring.softcap),
+            np.broadcast_to(sinks, query.shape[1:2]).copy(), out,
+        )  # fmt: skip
+        return torch.from_numpy(out).to(query.dtype)
+
+    def draw(self, logits: Tensor, lines: Ints, uniforms: Floats) -> tuple[Ints, Floats]:
+        from archer.rollout.kernels import draw as kernel
+
+        tokens, logprobs = np.empty(len(uniforms), np.int64), np.empty(len(uniforms), np.float32)
+        kernel(logits.clamp(min=-1e30).numpy(), lines, uniforms, tokens, logprobs)
+        return tokens, logprobs
+
+
+class TorchBackend:
+    """The same in torch, for accelerators and where Numba is not installed: rows padded to the longest."""
+
+    def allocate(self, rows: int, heads: int, tokens: int, width: int, like: Tensor) -> Store:
+        return Store(like.new_zeros(rows, heads, tokens, width), like.new_zeros(rows, heads, tokens, width))
+
+    def write(self, store: Store, keys: Tensor, values: Tensor, places: Places) -> None:
+        row, column = (torch.from_numpy(index).to(keys.device) for index in (places.rows, places.own - 1))
+        store.keys[row, :, column] = keys
+        store.values[row, :, column] = values
+
+    def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
+        # Tokens of one conversation stand next to each other: one padded row for each stretch of them.
+        begins = np.flatnonzero(np.diff(places.rows, prepend=-1))
+        counts = np.diff(begins, append=len(places.rows))
+        line = np.repeat(np.arange(len(begins)), counts)
+        step = np.arange(len(line)) - begins[line]
+        most, longest = int(places.shared.max()), int(places.own.max())
+        device, heads = query.device, query.shape[1]
+        at = (torch.from_numpy(line).to(device), torch.from_numpy(step).to(device))
+        padded = query.new_zeros(len(begins), int(counts.max()), heads, query.shape[2])
+        padded[at] = query
+        row, trunk_row = (torch.from_numpy(index[begins]).to(device) for index in (places.rows, places.trunk_rows))
+        group = heads // store.keys.shape[1]
+        keys, values = (
+            torch.cat([before[trunk_row, :, :most], after[row, :, :longest]], dim=2).repeat_interleave(group, dim=1)
+            for before, after in ((trunk.keys, store.keys), (trunk.values, store.values))
+        )
+        shared, own = (torch.from_numpy(count).to(device)[:, None] for count in (places.shared, places.own))
+        column = torch.arange(most + longest, device=device)
+        visible = torch.where(column < most, column < shared, column - most < own)
+        if scoring.window:
+            position = torch.where(column < most, column, column - most + shared)
+            visible &= position >= shared + own - scoring.window
+        mask = visible.new_zeros(*padded.shape[:2], len(column))
+        mask[at] = visible
+        scores = padded.transpose(1, 2) @ keys.transpose(2, 3) * scoring.scale
+        if scoring.softcap:
+            scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
+        # Not minus infinity: rows that stand for no token see nothing, and must not become nan.
+        scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).float()
+        if scoring.sinks is not None:
+            sink = scoring.sinks.float()[None, :, None, None].expand(*scores.shape[:3], 1)
+            weights = torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
+        else:
+            weights = scores.softmax(dim=-1)
+        return (weights.to(values.dtype) @ values).transpose(1, 2)[at]
+
+    def draw(self, logits: Tensor, lines: Ints, uniforms: Floats) -> tuple[Ints, Floats]:
+        logprobs = logits.log_softmax(dim=-1)[torch.from_numpy(lines).to(logits.device)]
+        cdf = logprobs.exp().cumsum(dim=-1)
+        uniform = torch.from_numpy(uniforms).to(logits.device)
+        threshold = (uniform.clamp(min=0) * cdf[:, -1])[:, None]
+        drawn = torch.searchsorted(cdf, threshold, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+        token = torch.where(uniform < 0, logprobs.argmax(dim=-1), drawn)
+        return token.cpu().numpy(), logprobs.gather(1, token[:, None])[:, 0].cpu().numpy()
+
+
+@cache
+def _compiled() -> Backend | None:
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return None
+    return CompiledBackend()
+
+
+def backend_for(device: torch.device) -> Backend:
+    """What fits ``device`` and what is installed."""
+    return (device.type == "cpu" and _compiled()) or TorchBackend()
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
+    """The same memory as an array; bfloat16 as its bits."""
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

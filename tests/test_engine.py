@@ -1,0 +1,185 @@
+"""The engine: what every architecture says by itself, it says from our cache; kernels and torch agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from archer.models.actor import Actor
+from archer.rollout import engine as engine_module
+from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, TorchBackend
+from archer.rollout.engine import Engine, Sampling, stream_key, uniform
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "head_dim": 8,
+}  # fmt: skip
+GPT2: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "gpt2": GPT2,
+    "llama": SIZES,
+    "qwen3": SIZES,
+    "mistral": SIZES | {"sliding_window": 8},
+    "gemma2": SIZES | {"sliding_window": 8, "query_pre_attn_scalar": 8},  # caps scores, and every second layer a window
+    "gpt_oss": SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2},  # attention sinks
+}
+
+
+def _model(kind: str, actor: Actor, **sizes: Any) -> Actor:
+    tokenizer = actor.tokenizer
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **special, **sizes)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # weights of the usual small size would hardly look at the history
+            if parameter.ndim == 2:
+                parameter.mul_(4.0)
+    return Actor(model, tokenizer)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    found: Backend = CompiledBackend() if request.param == "compiled" else TorchBackend()
+    monkeypatch.setattr("archer.rollout.cache.backend_for", lambda device: found)
+    engine_module._CHECKED.clear()
+    yield found
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_every_architecture_says_what_generate_says(kind: str, actor: Actor, backend: Backend) -> None:
+    model = _model(kind, actor, **ARCHITECTURES[kind])
+    engine = Engine(model, 3, 60, Sampling(max_tokens=8, greedy=True))
+    prompts = [np.arange(40, 70), np.arange(90, 95), np.arange(200, 211)]
+    rows = [engine.open(prompt.astype(np.int32), [0]) for prompt in prompts]
+    said: dict[int, list[int]] = {}
+    while engine.active:
+        for row in engine.step().tolist():
+            said[row] = engine.utterance(row).ids.tolist()
+    for row, prompt in zip(rows, prompts, strict=True):
+        ids = torch.from_numpy(prompt)[None]
+        wanted = model.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
+        assert said[row] == wanted[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("mamba", {"hidden_size": 32, "num_hidden_layers": 2}), ("gptj", GPT2 | {"rotary_dim": 8})]
+)
+def test_models_that_keep_their_memory_elsewhere_are_refused(kind: str, sizes: dict[str, Any], actor: Actor) -> None:
+    model = _model(kind, actor, **sizes)
+    with pytest.raises(ValueError, match=r"cannot be played with: its layers do not attend through"):
+        Engine(model, 1, 20, Sampling())
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        Scoring(0.3),
+        Scoring(0.3, window=5),
+        Scoring(0.3, softcap=1.5),
+        Scoring(0.3, sinks=torch.tensor([0.5, -1.0, 2.0, 0.0])),
+        Scoring(0.3, window=2, softcap=3.0),
+    ],
+    ids=["plain", "window", "softcap", "sinks", "both"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_of_both_backends_is_the_definition(scoring: Scoring, dtype: torch.dtype) -> None:
+    """Tokens of three conversations, one of which begins on a trunk, against a softmax written out by hand."""
+    heads, width, tokens = 4, 10, 13  # the width is no multiple of what the kernel takes at once
+    generator = torch.Generator().manual_seed(0)
+    columns = np.array([*range(7), *range(3), *range(9, 12)])
+    places = Places(
+        rows=np.array([0] * 7 + [1] * 3 + [2] * 3),
+        columns=columns,
+        trunk_rows=np.array([0] * 10 + [1] * 3),
+        shared=np.array([0] * 10 + [9] * 3),
+    )
+    query = torch.randn(tokens, heads, width, generator=generator).to(dtype)
+    keys, values = (torch.randn(tokens, 2, width, generator=generator).to(dtype) for _ in range(2))
+    trunk_keys, trunk_values = (torch.randn(9, 2, width, generator=generator).to(dtype) for _ in range(2))
+    on_trunk = Places(np.ones(9, np.int64), np.arange(9), np.zeros(9, np.int64), np.zeros(9, np.int64))
+    for backend in (CompiledBackend(), TorchBackend()):
+        store, trunk = (backend.allocate(3, 2, 12, width, query) for _ in range(2))
+        backend.write(trunk, trunk_keys, trunk_values, on_trunk)
+        backend.write(store, keys, values, places)
+        found = backend.attend(query, store, trunk, places, scoring)
+        assert found.dtype == dtype and found.shape == query.shape
+        for n in range(tokens):
+            before = [t for t in range(n + 1) if places.rows[t] == places.rows[n]]
+            seen_keys, seen_values = keys[before], values[before]
+            if places.shared[n]:
+                seen_keys = torch.cat([trunk_keys, seen_keys])
+                seen_values = torch.cat([trunk_values, seen_values])
+            if scoring.window:
+                seen_keys, seen_values = seen_keys[-scoring.window :], seen_values[-scoring.window :]
+            for h in range(heads):
+                scores = seen_keys[:, h // 2].float() @ query[n, h].float() * scoring.scale
+                if scoring.softcap:
+                    scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
+                if scoring.sinks is not None:
+                    scores = torch.cat([scores, scoring.sinks[h : h + 1]])
+                weights = scores.softmax(dim=0)[: len(seen_keys)]
+                wanted = weights @ seen_values[:, h // 2].float()
+                rounding = 2e-5 if dtype == torch.float32 else 0.02
+                torch.testing.assert_close(found[n, h].float(), wanted, rtol=rounding, atol=rounding)
+
+
+def test_draws_are_the_inverse_of_the_cumulative_distribution(backend: Backend) -> None:
+    # Probabilities .1 .2 .3 .4 in one line, and a second line in which the third token is never said.
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.25, 0.5, 0.0, 0.25]]).log()
+    lines = np.array([0, 0, 0, 0, 0, 1, 1, 1])
+    uniforms = np.array([0.05, 0.15, 0.35, 0.99, -1.0, 0.74, 0.76, 0.9999], np.float32)
+    tokens, logprobs = backend.draw(logits, lines, uniforms)
+    assert tokens.tolist() == [0, 1, 2, 3, 3, 1, 3, 3]
+    assert np.exp(logprobs) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.5, 0.25, 0.25], rel=1e-5)
+
+
+def test_many_draws_over_a_large_vocabulary_have_its_frequencies(backend: Backend) -> None:
+    logits = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
+    count = 200_000
+    uniforms = uniform(np.full(count, stream_key([7]), np.uint64), np.arange(count))
+    tokens, _ = backend.draw(logits, np.zeros(count, np.int64), uniforms)
+    expected = logits[0].softmax(dim=-1).numpy() * count
+    observed = np.bincount(tokens, minlength=1000)
+    chi2 = float(((observed - expected) ** 2 / expected).sum())  # mean 999, standard deviation √(2 · 999) = 45
+    assert abs(chi2 - 999) < 5 * 45
+
+
+def test_the_numbers_of_neighbouring_streams_have_nothing_in_common() -> None:
+    keys = np.array([stream_key([seed, k]) for seed in range(200) for k in range(5)], np.uint64)
+    numbers = np.stack([uniform(keys, np.full(len(keys), column)) for column in range(20)])
+    assert numbers.min() >= 0 and numbers.max() < 1
+    assert abs(numbers.mean() - 0.5) < 5 * np.sqrt(1 / 12 / numbers.size)
+    correlation = np.asarray(np.corrcoef(numbers))[~np.eye(20, dtype=bool)]  # of columns, over streams: sd 1/√1000
+    assert np.abs(correlation).max() < 5 / np.sqrt(1000)
+    assert stream_key([1, 2]) != stream_key([2, 1]) != stream_key([1, 2, 0])
+
+
+def test_logits_that_are_no_numbers_are_refused(actor: Actor) -> None:
+    broken = _model("llama", actor, **SIZES)
+    engine = Engine(broken, 1, 20, Sampling(max_tokens=3))
+    engine.open(np.arange(3, dtype=np.int32), [0])
+    with torch.no_grad():
+        broken.model.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="weights have diverged"):
+        engine.step()
+
+
+def test_what_is_said_does_not_depend_on_the_batch_to_the_last_bit(actor: Actor) -> None:
+    def say(seeds: list[int]) -> dict[int, bytes]:
+        engine = Engine(actor, len(seeds), 40, Sampling(max_tokens=8))
+        rows = {engine.open(np.arange(30 + seed, 41 + seed, dtype=np.int32), [seed]): seed for seed in seeds}
+        said: dict[int, bytes] = {}
+        while engine.active:
+            for row in engine.step().tolist():
+                utterance = engine.utterance(row)
+                said[rows[row]] = utterance.ids.tobytes() + utterance.logprobs.tobytes()
+        return said
+
+    together = say(list(range(9)))
+    assert together == {seed: said for part in ([0], [1, 2], [3, 4, 5, 6, 7], [8]) for seed, said in say(part).items()}
