@@ -1,0 +1,1 @@
+"""How fast this machine plays and learns, against the published arrangement and against what its hardware allows."""
