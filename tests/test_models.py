@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 
 from archer.models.actor import Actor
-from archer.models.batch import collate
+from archer.models.batch import collate, pack
 from archer.models.critic import CausalCritic, Critic
 from archer.models.encoder_critic import EncoderCritic
 from archer.rollout.siblings import SiblingSampler
@@ -135,3 +137,37 @@ def test_heads_speak_in_the_units_they_were_given(actor: Actor) -> None:
     torch.testing.assert_close(critic.v(features), -10.0 + 4.0 * plain)
     critic.set_units(3.0, 0.0)  # all returns alike: nothing is known of their size
     torch.testing.assert_close(critic.v(features), 3.0 + plain)
+
+
+def test_log_probabilities_in_parts_are_those_of_one_piece(
+    actor: Actor, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients, with parts of five tokens each."""
+    found = []
+    for at_once in (1 << 25, 5 * actor.vocabulary):
+        monkeypatch.setattr("archer.models.actor.LOGITS_AT_ONCE", at_once)
+        model = deepcopy(actor)
+        batch = collate(episodes)
+        logprobs = model.logprobs(batch, batch.utterance_tokens())
+        (logprobs * torch.arange(len(logprobs))).sum().backward()
+        found.append((logprobs.detach(), [parameter.grad for parameter in model.parameters()]))
+    (whole, gradients), (parts, of_parts) = found
+    torch.testing.assert_close(parts, whole)
+    for one, other in zip(of_parts, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_packed_rows_hold_several_games_and_none_sees_another(actor: Actor, episodes: list[Episode]) -> None:
+    together = collate(episodes)
+    assert len(together.ids) < len(episodes)  # seven games of one to five turns on fewer rows
+    used = int((together.stretch >= 0).sum())
+    assert used == sum(len(episode.final_prompt_ids) for episode in episodes)
+    apart = [actor.logprobs(batch, batch.utterance_tokens()) for batch in (collate([e]) for e in episodes)]
+    torch.testing.assert_close(actor.logprobs(together, together.utterance_tokens()), torch.cat(apart))
+
+
+def test_rows_are_filled_longest_first() -> None:
+    # Width 10: 10 | 7 + 3 | 6 + 4 | 2
+    rows, starts = pack([4, 10, 3, 6, 7, 2])
+    assert rows == [2, 0, 1, 2, 1, 3]
+    assert starts == [6, 0, 7, 0, 0, 0]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -16,63 +15,78 @@ class Replay:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.turns = 0
-        self._episodes: deque[Episode] = deque()
+        self._all: list[Episode] = []
+        self._first = 0  # those before it are forgotten; a list is indexed at once, where a deque walks
 
     def add(self, episodes: Iterable[Episode]) -> None:
         """Append episodes and forget the oldest beyond capacity; the newest one always stays."""
         if self.capacity == 0:
-            self._episodes.clear()
-            self.turns = 0
+            self._all, self._first, self.turns = [], 0, 0
         for episode in episodes:
-            self._episodes.append(episode)
+            self._all.append(episode)
             self.turns += len(episode)
-        while 0 < self.capacity < self.turns and len(self._episodes) > 1:
-            self.turns -= len(self._episodes.popleft())
+        while 0 < self.capacity < self.turns and len(self) > 1:
+            self.turns -= len(self._all[self._first])
+            self._first += 1
+        if 2 * self._first > len(self._all):
+            self._all, self._first = self._all[self._first :], 0
 
     def sample(self, turns: int, generator: np.random.Generator, newest: int | None = None) -> list[Episode]:
         """Episodes drawn uniformly, without repeats, until they hold ``turns`` turns (or all there are).
 
         With ``newest`` only the newest episodes that together hold that many turns are drawn from.
         """
-        if not self._episodes:
+        if not len(self):
             raise ValueError("cannot sample from an empty replay: add episodes first")
-        return draw(self._episodes if newest is None else self.newest(newest), turns, generator)
+        if newest is not None:
+            return draw(self.newest(newest), turns, generator)
+        return [self._all[self._first + index] for index in _drawn(self._length, len(self), turns, generator)]
 
     def newest(self, turns: int) -> list[Episode]:
         """The newest episodes that together hold ``turns`` turns, newest first."""
         found: list[Episode] = []
         held = 0
-        for episode in reversed(self._episodes):
-            found.append(episode)
-            held += len(episode)
+        for index in range(len(self._all) - 1, self._first - 1, -1):
+            found.append(self._all[index])
+            held += len(found[-1])
             if held >= turns:
                 break
         return found
 
     def latest(self, count: int) -> list[Episode]:
         """The ``count`` newest episodes, oldest of them first."""
-        return list(self._episodes)[-count:]
+        return self._all[max(self._first, len(self._all) - count) :]
 
     def best(self, fraction: float) -> list[Episode]:
         """The top ``fraction`` of episodes by return, best first and of equals the newest; exactly that many."""
-        count = max(1, round(fraction * len(self._episodes)))
-        newest_first = list(self._episodes)[::-1]
+        count = max(1, round(fraction * len(self)))
+        newest_first = self._all[self._first :][::-1]
         return sorted(newest_first, key=lambda episode: episode.return_, reverse=True)[:count]
 
     def __len__(self) -> int:
-        return len(self._episodes)
+        return len(self._all) - self._first
 
     def __iter__(self) -> Iterator[Episode]:
-        return iter(self._episodes)
+        return iter(self._all[self._first :])
+
+    def _length(self, index: int) -> int:
+        """Turns of an episode, counted from the oldest that is held."""
+        return len(self._all[self._first + index])
 
 
 def draw(pool: Sequence[Episode], turns: int, generator: np.random.Generator) -> list[Episode]:
     """Episodes drawn uniformly from ``pool``, without repeats, until they hold ``turns`` turns (or all there are)."""
-    drawn: list[Episode] = []
+    return [pool[index] for index in _drawn(lambda index: len(pool[index]), len(pool), turns, generator)]
+
+
+def _drawn(length: Callable[[int], int], count: int, turns: int, generator: np.random.Generator) -> list[int]:
+    """Indices below ``count``, without repeats, until what they stand for is ``turns`` long; the work does not grow
+    with ``count``."""
+    drawn: dict[int, None] = {}
     total = 0
-    for index in generator.permutation(len(pool)):
-        if total >= turns:
-            break
-        drawn.append(pool[int(index)])
-        total += len(drawn[-1])
-    return drawn
+    while total < turns and len(drawn) < count:
+        index = int(generator.integers(count))
+        if index not in drawn:
+            drawn[index] = None
+            total += length(index)
+    return list(drawn)

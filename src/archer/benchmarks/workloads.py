@@ -88,7 +88,7 @@ def build_actor(shape: Shape, dtype: torch.dtype = torch.float32, device: str = 
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return Actor(model, tokenizer)
+    return Actor(model, tokenizer, dtype)
 
 
 def build_agent(actor: Actor) -> Agent:

@@ -8,11 +8,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from archer.models.batch import EpisodeBatch, TokenIndex
 from archer.types import Ids
+
+LOGITS_AT_ONCE = 1 << 25
+"""Most logits that are kept for the way back: 128 MiB of them."""
 
 disable_progress_bar()  # a bar per checkpoint would bury the run's own
 
@@ -63,6 +67,11 @@ class Actor(nn.Module):
         return cast(torch.device, next(self.model.parameters()).device)
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens that its output layer knows."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
     def context(self) -> int | None:
         """Most tokens the model can read, None where its config sets no limit."""
         limit = getattr(self.model.config, "max_position_embeddings", None)
@@ -97,21 +106,43 @@ class Actor(nn.Module):
 
     def utterance_logprobs(self, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
         """The same from hidden states [rows, width, d] that are at hand."""
-        output = self.model.get_output_embeddings()
-        return token_logprobs(lambda features: self.policy(output(features)), hidden, batch, tokens)
+        return token_logprobs(
+            lambda features: self.policy(self._output(features)), self.vocabulary, hidden, batch, tokens
+        )
 
     def answer_logprobs(self, hidden: Tensor, batch: EpisodeBatch) -> Tensor:
         """Log-probability of every token that the environment answered, float32 [T]."""
-        return token_logprobs(self.model.get_output_embeddings(), hidden, batch, batch.observation_tokens())
+        return token_logprobs(self._output, self.vocabulary, hidden, batch, batch.observation_tokens())
+
+    def _output(self, hidden: Tensor) -> Tensor:
+        """Logits [., vocabulary] of hidden states [., d]."""
+        with in_precision(hidden.device, self.precision):
+            return cast(Tensor, self.model.get_output_embeddings()(hidden))
 
 
 def token_logprobs(
-    output: Callable[[Tensor], Tensor], hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex
+    output: Callable[[Tensor], Tensor], vocabulary: int, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex
 ) -> Tensor:
-    """Log-probability of each indexed token, float32 [T]; ``output`` turns hidden states [T, d] into logits."""
-    logits = output(hidden[tokens.row, tokens.predicted_at]).float()
+    """Log-probability of each indexed token, float32 [T]; ``output`` turns hidden states [T, d] into logits.
+
+    Where all logits together would take much memory, they are computed in parts, and once more on the way back.
+    """
+    features = hidden[tokens.row, tokens.predicted_at]
     target = batch.ids[tokens.row, tokens.stands_at]
-    return logits.log_softmax(dim=-1).gather(1, target[:, None])[:, 0]
+
+    def chosen(features: Tensor, target: Tensor) -> Tensor:
+        return output(features).float().log_softmax(dim=-1).gather(1, target[:, None])[:, 0]
+
+    at_once = max(1, LOGITS_AT_ONCE // vocabulary)
+    if len(target) <= at_once:
+        return chosen(features, target)
+    parts = zip(torch.split(features, at_once), torch.split(target, at_once), strict=True)
+    return torch.cat([cast(Tensor, checkpoint(chosen, *part, use_reentrant=False)) for part in parts])
+
+
+def in_precision(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Within, matrix products are taken in ``precision``; weights stay as they are."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
 
 
 def trunk_hidden(trunk: Any, batch: EpisodeBatch, precision: torch.dtype) -> Tensor:
@@ -119,7 +150,7 @@ def trunk_hidden(trunk: Any, batch: EpisodeBatch, precision: torch.dtype) -> Ten
 
     With ``precision`` bfloat16, matrix products are taken in it; weights and what is returned stay float32.
     """
-    with torch.autocast(batch.ids.device.type, dtype=precision, enabled=precision != torch.float32):
+    with in_precision(batch.ids.device, precision):
         mask = batch.attention_mask(precision)
         output = trunk(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
     return cast(Tensor, output.last_hidden_state).float()

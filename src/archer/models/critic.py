@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from archer.models.actor import Actor, token_logprobs, trunk_hidden
+from archer.models.actor import Actor, in_precision, token_logprobs, trunk_hidden
 from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
 from archer.types import Episode
@@ -120,12 +120,13 @@ class CausalCritic(Critic):
     def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         hidden = trunk_hidden(self.trunk, batch, self.precision)
         said = batch.utterance_tokens() if tokens else None
+        words = self.trunk.get_input_embeddings().weight.shape[0]
         return Values(
             q=self.q(hidden[batch.row, batch.utterance_at]),
             v=self.v(hidden[batch.row, batch.state_at]),
             q_siblings=self.q(hidden[batch.row[:, None], batch.sibling_at]),
             v_final=self.v(hidden[batch.final_row, batch.final_at]),
-            answers=token_logprobs(self._output, hidden, batch, batch.observation_tokens())
+            answers=token_logprobs(self._output, words, hidden, batch, batch.observation_tokens())
             if answers
             else hidden.new_zeros(0),
             v_tokens=self.v(hidden[said.row, said.predicted_at]) if said else hidden.new_zeros(0, TWIN),
@@ -133,4 +134,5 @@ class CausalCritic(Critic):
 
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits from the trunk's own token embeddings."""
-        return hidden @ cast(Tensor, self.trunk.get_input_embeddings().weight).T
+        with in_precision(hidden.device, self.precision):
+            return hidden @ cast(Tensor, self.trunk.get_input_embeddings().weight).T

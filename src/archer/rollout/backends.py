@@ -37,6 +37,11 @@ class Places:
     shared: Ints
 
     @property
+    def begins(self) -> Ints:
+        """Where each stretch of tokens of one row begins: they stand next to each other, in order."""
+        return np.flatnonzero(np.diff(self.rows, prepend=-1))
+
+    @property
     def own(self) -> Ints:
         """How many tokens of its own row each token sees, itself included."""
         return self.columns - self.shared + 1
@@ -96,7 +101,7 @@ class CompiledBackend:
         from archer.rollout.kernels import store as kernel
 
         kernel(
-            _array(store.keys), _array(store.values), _array(keys.contiguous()), _array(values.contiguous()),
+            array_of(store.keys), array_of(store.values), array_of(keys.contiguous()), array_of(values.contiguous()),
             places.rows, places.own - 1,
         )  # fmt: skip
 
@@ -107,8 +112,9 @@ class CompiledBackend:
         out = np.empty(query.shape, np.float32)
         sinks = NO_SINK if scoring.sinks is None else scoring.sinks.float().numpy()
         kernel(
-            query.float().contiguous().numpy(), _array(store.keys), _array(store.values),
-            _array(trunk.keys), _array(trunk.values), places.rows, places.trunk_rows, places.shared, places.own,
+            query.float().contiguous().numpy(), array_of(store.keys), array_of(store.values),
+            array_of(trunk.keys), array_of(trunk.values),
+            np.append(places.begins, len(query)), places.rows, places.trunk_rows, places.shared, places.own,
             np.float32(scoring.scale), scoring.window, np.float32(scoring.softcap),
             np.broadcast_to(sinks, query.shape[1:2]).copy(), out,
         )  # fmt: skip
@@ -134,8 +140,7 @@ class TorchBackend:
         store.values[row, :, column] = values
 
     def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
-        # Tokens of one conversation stand next to each other: one padded row for each stretch of them.
-        begins = np.flatnonzero(np.diff(places.rows, prepend=-1))
+        begins = places.begins  # one padded row for each stretch
         counts = np.diff(begins, append=len(places.rows))
         line = np.repeat(np.arange(len(begins)), counts)
         step = np.arange(len(line)) - begins[line]
@@ -194,6 +199,6 @@ def backend_for(device: torch.device) -> Backend:
     return (device.type == "cpu" and _compiled()) or TorchBackend()
 
 
-def _array(tensor: Tensor) -> npt.NDArray[Any]:
+def array_of(tensor: Tensor) -> npt.NDArray[Any]:
     """The same memory as an array; bfloat16 as its bits."""
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -21,16 +21,19 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         self.store: Store | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        _, heads, _, width = key_states.shape
-        self.store = self.cache.backend.allocate(self.cache.rows, heads, self.cache.tokens, width, key_states)
-        self.is_initialized = True
+        self.room(key_states.shape[1], key_states.shape[3], key_states)
+
+    def room(self, heads: int, width: int, like: Tensor) -> Store:
+        """Its memory, of the type and on the device of ``like``, found at the first call."""
+        if self.store is None or self.store.keys.dtype != like.dtype:
+            self.store = self.cache.backend.allocate(self.cache.rows, heads, self.cache.tokens, width, like)
+            self.is_initialized = True
+        return self.store
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if self.store is None:
-            self.lazy_initialization(key_states, value_states)
-        assert self.store is not None
+        store = self.room(key_states.shape[1], key_states.shape[3], key_states)
         new_keys, new_values = key_states[0].transpose(0, 1), value_states[0].transpose(0, 1)
-        self.cache.backend.write(self.store, new_keys, new_values, self.cache.places)
+        self.cache.backend.write(store, new_keys, new_values, self.cache.places)
         return key_states, value_states  # `attend` looks the others up in the cache
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

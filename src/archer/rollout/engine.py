@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from archer.models.actor import Actor
-from archer.rollout.attention import reading_slots
 from archer.rollout.backends import Places
 from archer.rollout.cache import SlotCache
+from archer.rollout.decoders import decoder_of
 from archer.types import Ids, LogProbs, Utterance
 
 Ints = npt.NDArray[np.int64]
@@ -94,7 +94,8 @@ class Engine:
         self._speaking[row] = True
 
     def clear(self, trunk: Engine | None = None) -> None:
-        """Drop all conversations; those that follow may begin on rows of ``trunk``."""
+        """Drop all conversations; those to come are of the actor as it is now and may begin on rows of ``trunk``."""
+        self.decoder = decoder_of(self.actor, self.cache.backend)
         self._speaking[:] = False
         self._free = list(range(self.rows))[::-1]
         self.cache.trunk = None if trunk is None else trunk.cache
@@ -167,21 +168,11 @@ class Engine:
 
     def _forward(self, rows: Ints, columns: Ints, kept: Ints) -> Tensor:
         """One pass over tokens at ``rows`` and ``columns``; logits behind the ``kept`` ones, [n, vocabulary]."""
-        model, device = self.actor.model, self.actor.device
         wanted = len(kept)
         rows, columns, kept = _at_least(rows), _at_least(columns), _at_least(kept)
         shared = self._shared[rows]
-        self.cache.places = Places(rows, columns + shared, self._trunk[rows], shared)
-        with reading_slots(model):
-            output = model(
-                input_ids=torch.from_numpy(self._tokens[rows, columns]).to(device)[None],
-                position_ids=torch.from_numpy(columns + shared).to(device)[None],
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=torch.from_numpy(kept).to(device),
-                slots=self.cache,
-            )
-        logits: Tensor = output.logits[0]
+        places = Places(rows, columns + shared, self._trunk[rows], shared)
+        logits = self.decoder(self._tokens[rows, columns], places, self.cache, kept)
         return logits[:wanted]
 
 

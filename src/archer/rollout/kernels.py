@@ -44,9 +44,37 @@ def _widen_compiled(stored):
     return lambda stored: _float_of_bits(np.uint32(stored) << np.uint32(16))
 
 
+@intrinsic
+def _bits_of_float(typing, number):
+    """The 32 bits of a float32."""
+    signature = types.uint32(types.float32)
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return signature, generate
+
+
+def _narrow(number, array):
+    """A float32 as ``array`` stores it."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_narrow, inline="always")
+def _narrow_compiled(number, array):
+    if isinstance(array.dtype, types.Float):
+        return lambda number, array: number
+
+    def rounded(number, array):  # to the nearest bfloat16, to the even one of two
+        bits = _bits_of_float(number)
+        return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+    return rounded
+
+
 @njit(inline="always", **_OPTIONS)
 def _exp(x):
-    """e to the power of x ≤ 0, relative error below 1e-6: 2^n from the exponent's bits, 2^f from a polynomial."""
+    """e to the power of x ≤ 88, relative error below 1e-6: 2^n from the exponent's bits, 2^f from a polynomial."""
     y = max(x, np.float32(-87.0)) * np.float32(1.4426950408889634)
     n = np.floor(y)
     f = y - n
@@ -141,20 +169,22 @@ def _attend_one(query, keys, values, trunk_keys, trunk_values, shared, own, scal
 
 
 def _attend(
-    query, keys, values, trunk_keys, trunk_values, rows, trunk_rows, shared, own, scale, window, cap, sinks, out
+    query, keys, values, trunk_keys, trunk_values, begins, rows, trunk_rows, shared, own, scale, window, cap, sinks, out
 ):
     """``out`` [N, heads, width] for ``query`` [N, heads, width]: token n sees shared[n] tokens of its trunk's row and
-    own[n] of its own row."""
-    tokens, heads, _ = query.shape
+    own[n] of its own row. Tokens of one row stand next to each other, from begins[s] to begins[s + 1]: a head's keys
+    and values are fetched once for all of them."""
+    heads = query.shape[1]
     group = heads // keys.shape[1]
-    for n in prange(tokens):
-        scores = np.empty(shared[n] + own[n], np.float32)
+    for s in prange(len(begins) - 1):
+        scores = np.empty(shared[begins[s + 1] - 1] + own[begins[s + 1] - 1], np.float32)
         for h in range(heads):
-            _attend_one(
-                query[n, h], keys[rows[n], h // group], values[rows[n], h // group],
-                trunk_keys[trunk_rows[n], h // group], trunk_values[trunk_rows[n], h // group],
-                shared[n], own[n], scale, window, cap, sinks[h], scores, out[n, h],
-            )  # fmt: skip
+            for n in range(begins[s], begins[s + 1]):
+                _attend_one(
+                    query[n, h], keys[rows[n], h // group], values[rows[n], h // group],
+                    trunk_keys[trunk_rows[n], h // group], trunk_values[trunk_rows[n], h // group],
+                    shared[n], own[n], scale, window, cap, sinks[h], scores, out[n, h],
+                )  # fmt: skip
 
 
 attend = njit(**_OPTIONS)(_attend)
@@ -170,6 +200,61 @@ def store(keys, values, new_keys, new_values, rows, columns):
             for d in range(width):
                 keys[rows[n], h, d, columns[n]] = new_keys[n, h, d]
                 values[rows[n], h, columns[n], d] = new_values[n, h, d]
+
+
+@njit(**_OPTIONS)
+def rms_norm(x, weight, epsilon, out):
+    """Every row of ``x`` [N, d] over its root mean square, times ``weight``."""
+    rows, width = x.shape
+    for n in range(rows):
+        row, result = x[n], out[n]
+        total = np.float32(0)
+        for d in range(width):
+            total += row[d] * row[d]
+        scale = np.float32(1) / np.sqrt(total / np.float32(width) + epsilon)
+        for d in range(width):
+            result[d] = _narrow(row[d] * scale * weight[d], out)
+
+
+@njit(**_OPTIONS)
+def gate(both, out):
+    """silu(both[:, :d]) · both[:, d:], [N, d]."""
+    rows, width = out.shape
+    for n in range(rows):
+        left, right, result = both[n, :width], both[n, width:], out[n]
+        for d in range(width):
+            x = _widen(left[d])
+            sigmoid = np.float32(1) / (np.float32(1) + _exp(min(-x, np.float32(87))))
+            result[d] = _narrow(x * sigmoid * _widen(right[d]), out)
+
+
+@njit(**_OPTIONS)
+def rotate_and_store(projected, cosine, sine, positions, rows, columns, queries, keys, values):
+    """Split what a layer projects of N tokens, turn queries and keys by their positions, and store keys and values.
+
+    projected: [N, (heads + 2 · key heads) · width]; cosine, sine: [positions, width / 2].
+    """
+    tokens, heads, width = queries.shape
+    kept, half = keys.shape[1], width // 2
+    for n in range(tokens):
+        row, cos, sin = projected[n], cosine[positions[n]], sine[positions[n]]
+        for h in range(heads):
+            part, out = row[h * width : (h + 1) * width], queries[n, h]
+            for d in range(half):
+                a, b = _widen(part[d]), _widen(part[half + d])
+                out[d] = a * cos[d] - b * sin[d]
+                out[half + d] = b * cos[d] + a * sin[d]
+        for h in range(kept):
+            at = (heads + h) * width
+            part, turned = row[at : at + width], keys[rows[n], h]
+            for d in range(half):
+                a, b = _widen(part[d]), _widen(part[half + d])
+                turned[d, columns[n]] = _narrow(a * cos[d] - b * sin[d], keys)
+                turned[half + d, columns[n]] = _narrow(b * cos[d] + a * sin[d], keys)
+            at = (heads + kept + h) * width
+            part, told = row[at : at + width], values[rows[n], h, columns[n]]
+            for d in range(width):
+                told[d] = part[d]
 
 
 @njit(**_OPTIONS)
