@@ -154,7 +154,7 @@ def test_log_probabilities_in_parts_are_those_of_one_piece(
     (whole, gradients), (parts, of_parts) = found
     torch.testing.assert_close(parts, whole)
     for one, other in zip(of_parts, gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_packed_rows_hold_several_games_and_none_sees_another(actor: Actor, episodes: list[Episode]) -> None:
