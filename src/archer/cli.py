@@ -1,4 +1,4 @@
-"""The `archer` command: train, evaluate, play, collect, score, doctor, compare, envs, presets."""
+"""The `archer` command: train, evaluate, play, collect, score, doctor, compare, bench, envs, presets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from archer.algorithms.presets import PRESETS
-from archer.commands import Collect, Command, Compare, Doctor, Envs, Evaluate, Play, Presets, Score, Train
+from archer.commands import Bench, Collect, Command, Compare, Doctor, Envs, Evaluate, Play, Presets, Score, Train
 from archer.config import RunConfig
 from archer.conversations import check_file
 from archer.envs import ENVS, make_factory
@@ -236,6 +236,25 @@ def _compare(command: Compare) -> None:
         print_comparison(Console(), found)
 
 
+def _bench(command: Bench) -> None:
+    if command.repeats < 1 or command.threads < 1:
+        raise ValueError("--repeats and --threads must be at least 1")
+    from archer.benchmarks.bench import bench
+    from archer.report.speed import print_speed
+
+    console = Console(stderr=True)
+    found = bench(
+        repeats=command.repeats,
+        threads=command.threads,
+        model=command.model,
+        report=lambda what: console.print(f"[dim]measuring {what} …[/dim]"),
+    ).plain()
+    if command.json:
+        print(json.dumps(found))
+    else:
+        print_speed(Console(), found)
+
+
 def _envs(command: Envs) -> None:
     _show("Environments", {name: spec.description for name, spec in ENVS.items()}, as_json=command.json)
 
@@ -269,6 +288,7 @@ _RUNNERS: dict[type, Any] = {
     Score: _score,
     Doctor: _doctor,
     Compare: _compare,
+    Bench: _bench,
     Envs: _envs,
     Presets: _presets,
 }

@@ -153,6 +153,23 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Measure how fast this machine plays and learns, against the published arrangement and the hardware's limits.
+
+    A few minutes; nothing else should run meanwhile.
+    """
+
+    model: Path | None = None
+    """Folder or hub name of a causal LM to play with as well."""
+    repeats: int = 3
+    """Runs of ours and of the reference, in turns; medians are told."""
+    threads: int = 1
+    """Threads of both."""
+    json: Json = False
+    """Print one JSON object: per measure ours, reference, ratio and spread."""
+
+
+@dataclass(frozen=True)
 class Envs:
     """List the built-in environments."""
 
@@ -168,5 +185,5 @@ class Presets:
     """Print one JSON object."""
 
 
-Command = Train | Evaluate | Play | Collect | Score | Doctor | Compare | Envs | Presets
+Command = Train | Evaluate | Play | Collect | Score | Doctor | Compare | Bench | Envs | Presets
 """Whatever was asked for."""

@@ -36,7 +36,7 @@ class End(enum.StrEnum):
     ABORTED = "aborted"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Utterance:
     """Tokens as they were sampled, with their log-probabilities under the policy that sampled them."""
 
@@ -52,7 +52,7 @@ class Utterance:
             raise ValueError(f"ids {self.ids.shape} and logprobs {self.logprobs.shape} must have one shape [T]")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Turn:
     """One step of the high-level MDP: at a state (``prompt_ids``) an utterance is said and rewarded."""
 

@@ -214,7 +214,7 @@ def _iql_reinforce_bc(env: str | None) -> Settings:
     return _with(
         _offline(env),
         critic={"method": "iql", "expectile": 0.9},
-        actor={"method": "reinforce", "utterances": "fresh", "advantage": "siblings", "siblings": 4, "kl": 0.15},
+        actor={"method": "reinforce", "utterances": "fresh", "advantage": "siblings", "siblings": 4, "kl": 1.0},
     )
 
 

@@ -28,11 +28,14 @@ class Measure:
     """Share of the least time that the hardware allows for our work."""
     bound: str | None = None
     """What that least time is spent on."""
+    less_is_better: bool = False
 
     @property
     def ratio(self) -> float | None:
-        """How many times as fast as the reference."""
-        return None if self.reference is None else self.ours / self.reference
+        """How many times as good as the reference."""
+        if self.reference is None:
+            return None
+        return self.reference / self.ours if self.less_is_better else self.ours / self.reference
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""

@@ -15,7 +15,7 @@ from archer.benchmarks.measure import Measure, interleave
 from archer.benchmarks.published import Published
 from archer.benchmarks.published import play_games as play_published
 from archer.benchmarks.roofline import Ceilings, Work, decode_work, pass_flops
-from archer.benchmarks.workloads import ACTOR, CRITIC, GPT2, TINY, Learning, Shape, build_actor, play_games, said_tokens
+from archer.benchmarks.workloads import ACTOR, CRITIC, Learning, Shape, play_games, said_tokens
 from archer.models.actor import Actor
 from archer.types import Episode
 
@@ -24,19 +24,10 @@ CRITIC_STEPS, ACTOR_STEPS, GAMES = 50, 3, 128
 """The iteration whose time is told."""
 
 
-def measures(ceilings: Ceilings, *, repeats: int) -> Iterator[Measure]:
-    """All of them, one by one as they are done."""
-    yield decoding(TINY, torch.float32, ceilings, repeats=repeats, target=None)
-    yield decoding(TINY, torch.bfloat16, ceilings, repeats=repeats, target=20)
-    tiny = build_actor(TINY)
-    yield from learning(tiny, TINY, ceilings, repeats=repeats)
-    yield decoding(GPT2, torch.bfloat16, ceilings, repeats=max(1, repeats // 3), target=5)
-
-
-def decoding(shape: Shape, dtype: torch.dtype, ceilings: Ceilings, *, repeats: int, target: float | None) -> Measure:
+def decoding(shape: Shape, actor: Actor, ceilings: Ceilings, *, repeats: int, target: float | None) -> Measure:
     """Tokens said per second while games are played; the reference has the same weights and type."""
-    actor = build_actor(shape, dtype)
-    episodes = play_games(actor, shape, games=2)  # compiles what is compiled
+    dtype = actor.precision
+    play_games(actor, shape, 2)  # compiles what is compiled
     episodes = play_games(actor, shape)
     return interleave(
         f"play, {shape.name}, {shape.games} games, {_short(dtype)}", "tokens/s",
