@@ -17,8 +17,8 @@ from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic
 from archer.models.tiny import build_tiny_actor
-from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
+from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
 from tests.worlds import Echo

@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from archer.models.actor import Actor
 from archer.rollout import engine as engine_module
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, TorchBackend
-from archer.rollout.engine import Engine, Sampling, stream_key, uniform
+from archer.rollout.engine import Engine
+from archer.rollout.sampling import Sampling, stream_key, uniform
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

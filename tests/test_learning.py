@@ -88,7 +88,7 @@ def test_every_preset_learns_a_two_armed_bandit(preset: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("preset", "lowest", "highest"),
-    [("archer", 2.0, 99.0), ("turn-ppo", 2.0, 99.0), ("ppo", 1.4, 99.0), ("gigpo", 1.4, 99.0), ("grpo", 0.99, 1.01)],
+    [("archer", 1.5, 99.0), ("turn-ppo", 1.5, 99.0), ("ppo", 1.2, 99.0), ("gigpo", 1.4, 99.0), ("grpo", 0.99, 1.01)],
 )
 def test_credit_reaches_the_turn_that_decided(preset: str, lowest: float, highest: float, tmp_path: Path) -> None:
     """Size of the advantages of first utterances, which alone are paid, over that of the second ones."""

@@ -149,7 +149,7 @@ def test_log_probabilities_in_parts_are_those_of_one_piece(
         model = deepcopy(actor)
         batch = collate(episodes)
         logprobs = model.logprobs(batch, batch.utterance_tokens())
-        (logprobs * torch.arange(len(logprobs))).sum().backward()
+        (logprobs * torch.arange(len(logprobs))).sum().backward()  # type: ignore[no-untyped-call]
         found.append((logprobs.detach(), [parameter.grad for parameter in model.parameters()]))
     (whole, gradients), (parts, of_parts) = found
     torch.testing.assert_close(parts, whole)

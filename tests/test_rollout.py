@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import threading
+import time
 from collections import Counter
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,9 +17,10 @@ import torch
 from archer.envs.base import play_scripted
 from archer.models.actor import Actor
 from archer.rollout.demonstrations import to_episode
-from archer.rollout.engine import Engine, Sampling
+from archer.rollout.engine import Engine
 from archer.rollout.play import EnvironmentFailure, Limits, play
 from archer.rollout.prompts import Minutes, PlainText, Transcript
+from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode
 from tests.conftest import LIMITS, SAMPLING
@@ -187,3 +193,75 @@ def test_games_of_one_seed_are_different_games(actor: Actor, episodes: list[Epis
     for index in (0, 1):  # the first of each is the one that would have been played alone
         alone = episodes[seeds[index]]
         assert said[index] == tuple(turn.utterance.text for turn in alone.turns)
+
+
+class Slow(Echo):
+    """Answers late; remembers in which threads."""
+
+    threads: ClassVar[set[str]] = set()
+
+    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        self.threads.add(threading.current_thread().name)
+        time.sleep(0.001 * (1 + self.seed % 3))
+        return super().step(utterance)
+
+
+def test_games_are_the_same_when_environments_answer_in_threads(actor: Actor, episodes: list[Episode]) -> None:
+    Slow.threads.clear()
+    limits = dataclasses.replace(LIMITS, workers=3)
+    late = play(actor, Slow, list(range(7)), task="echo", sampling=SAMPLING, limits=limits)
+    assert [_game(e) for e in late] == [_game(e) for e in episodes]
+    assert len(Slow.threads) == 3 and all(name.startswith("environment") for name in Slow.threads)
+
+
+def test_an_environment_that_raises_in_a_thread_is_named(actor: Actor) -> None:
+    class Broken(Echo):
+        def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+            raise KeyError("the shop is closed")
+
+    with pytest.raises(EnvironmentFailure, match=r"seed 3, turn 1: KeyError: 'the shop is closed'"):
+        play(actor, Broken, [3], task="broken", sampling=SAMPLING, limits=dataclasses.replace(LIMITS, workers=2))
+
+
+def test_filters_leave_what_they_should() -> None:
+    # Probabilities .4 .3 .2 .1
+    logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
+
+    def left(**settings: Any) -> list[float]:
+        found = Sampling(**settings).adjust(logits).softmax(dim=-1)[0].tolist()
+        return [round(number, 4) for number in found]
+
+    assert left() == [0.4, 0.3, 0.2, 0.1]
+    assert left(top_k=2) == [0.5714, 0.4286, 0.0, 0.0]  # 4/7, 3/7
+    assert left(top_p=0.69) == left(top_k=2)  # .4 + .3 are enough
+    assert left(top_p=0.71) == [0.4444, 0.3333, 0.2222, 0.0]  # 4/9, 3/9, 2/9
+    assert left(min_p=0.4) == [0.4444, 0.3333, 0.2222, 0.0]  # at least .16
+    assert left(temperature=0.5) == [0.5333, 0.3, 0.1333, 0.0333]  # squares: 16, 9, 4, 1 of 30
+    assert left(temperature=0.5, top_k=2) == [0.64, 0.36, 0.0, 0.0]
+
+
+def test_filters_bound_what_is_said_and_leave_log_probabilities_alone(actor: Actor) -> None:
+    episodes = play(actor, Echo, [0, 2, 4], task="echo", sampling=Sampling(max_tokens=6, top_k=3), limits=LIMITS)
+    for turn in (turn for episode in episodes for turn in episode.turns):
+        ids = torch.from_numpy(np.concatenate([turn.prompt_ids, turn.utterance.ids]).astype(np.int64))
+        with torch.no_grad():
+            logprobs = actor.model(ids[None]).logits[0, len(turn.prompt_ids) - 1 : -1].log_softmax(dim=-1)
+        for place, token in enumerate(turn.utterance.ids.tolist()):
+            assert token in logprobs[place].topk(3).indices
+            assert turn.utterance.logprobs[place] == pytest.approx(float(logprobs[place, token]), abs=2e-5)
+
+
+def test_stop_texts_end_an_utterance_wherever_they_fall_between_tokens(actor: Actor) -> None:
+    free = play(actor, Echo, list(range(20)), task="echo", sampling=Sampling(max_tokens=12), limits=LIMITS)
+    said = [turn.utterance for episode in free for turn in episode.turns]
+    pairs = [pair for utterance in said for pair in re.findall(r"[!-~][!-~]", utterance.text)]
+    known = set(actor.tokenizer.batch_decode([[token] for token in range(actor.vocabulary)]))
+    stop = (next(pair for pair in pairs if pair not in known),)  # two letters that no single token is
+    ended = play(actor, Echo, list(range(20)), task="echo", sampling=Sampling(max_tokens=12, stop=stop), limits=LIMITS)
+    heard = [turn.utterance for episode in ended for turn in episode.turns]
+    assert all(stop[0] not in utterance.text for utterance in heard)
+    stopped = [u for u in heard if stop[0] in actor.decode(u.ids)]
+    assert stopped
+    for utterance in stopped:  # not a token more than it takes, and the environment hears what stands before
+        assert stop[0] not in actor.decode(utterance.ids[:-1])
+        assert utterance.text == actor.decode(utterance.ids).split(stop[0])[0].strip()

@@ -23,9 +23,9 @@ from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.report.console import observation_line, printable
 from archer.rollout.best_of import play_best_of
-from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LAYOUTS, PlainText
+from archer.rollout.sampling import Sampling
 from archer.runfolder import RunFolder
 from archer.types import Episode
 
@@ -102,7 +102,7 @@ def evaluate(
         raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
-    sampling = Sampling(run.config.rollout.utterance_tokens, greedy)
+    sampling = Sampling.of(run.config.rollout, greedy=greedy)
     measure = partial(
         evaluate_actor, run.actor, make_env, episodes,
         task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
@@ -167,7 +167,7 @@ def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0
     observation, _ = check_reset(env.reset(seed=seed))
     first = observation_line(observation)
     console.print(Text(f"{first}  (you answer the agent; an empty line ends the game)", style="dim"))
-    sampling = Sampling(loaded.config.rollout.utterance_tokens)
+    sampling = Sampling.of(loaded.config.rollout)
     loaded.player(best_of or loaded.config.rollout.best_of)(
         loaded.actor, lambda: _Person(first, console), [seed],
         task="terminal", sampling=sampling, limits=loaded.limits, layout=loaded.layout,

@@ -19,7 +19,7 @@ from archer.envs.base import (
     close,
     play_scripted_games,
 )
-from archer.rollout.engine import Sampling
+from archer.rollout.sampling import Sampling
 from archer.types import Observation
 
 PLAYERS = ("demonstrator", "reference")
@@ -45,7 +45,7 @@ def collect_run(run: LoadedRun, games: int, seed: int, env: str | Factory | None
     last: dict[int, Observation] = {}
     episodes = run.player(run.config.rollout.best_of)(
         run.actor, lambda: _Listener(make_env(), last), _seeds(games, seed),
-        task=task_name(target), sampling=Sampling(run.config.rollout.utterance_tokens),
+        task=task_name(target), sampling=Sampling.of(run.config.rollout),
         limits=run.limits, layout=run.layout,
     )  # fmt: skip
     return [from_episode(episode, last[episode.seed]) for episode in episodes]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from archer.envs.base import Environment, Referenced
 from archer.models.actor import Actor
-from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import PlainText
+from archer.rollout.sampling import Sampling
 from archer.types import Episode
 
 

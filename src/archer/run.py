@@ -31,9 +31,9 @@ from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 from archer.replay import Replay
 from archer.rollout.best_of import play_best_of
-from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LAYOUTS, PlainText
+from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.runfolder import RunFolder
 from archer.storage import read_shard, shard_path
@@ -117,7 +117,7 @@ def assemble(
         make_env=None if target is None else make_factory(target, config.env.options),
         agent=agent,
         replay=Replay(config.replay_turns),
-        sampler=SiblingSampler(actor, Sampling(max_tokens=config.rollout.utterance_tokens)),
+        sampler=SiblingSampler(actor, Sampling.of(config.rollout)),
     )
 
 

@@ -15,8 +15,8 @@ from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic
 from archer.models.tiny import train_tokenizer
 from archer.replay import Replay
-from archer.rollout.engine import Sampling
 from archer.rollout.play import Limits, play
+from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
 

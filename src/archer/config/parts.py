@@ -14,7 +14,7 @@ Positive = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Several = Annotated[int, Field(ge=2, strict=True)]
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
-MatrixRate = Annotated[float, Field(ge=0, lt=1, strict=True)]
+BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, strict=True)]
 Norm = Annotated[float, Field(gt=0, strict=True)]
@@ -67,7 +67,7 @@ class OptimizerConfig:
 
     lr: Rate = 1e-3
     """AdamW's learning rate, at its highest."""
-    matrix_lr: MatrixRate = 0.0
+    matrix_lr: BelowOne = 0.0
     """Muon's learning rate for hidden weight matrices; 0 leaves them to AdamW."""
     weight_decay: Weight = 0.01
     """Decoupled weight decay."""
@@ -106,7 +106,7 @@ class SupervisedConfig(PassesConfig):
     """The supervised start: cloning the demonstrations."""
 
     lr: Rate = 0.01
-    matrix_lr: MatrixRate = 0.01
+    matrix_lr: BelowOne = 0.01
     epochs: Natural = 1
     batch_games: Positive = 8
     answer_weight: Weight = 1.0
@@ -127,9 +127,23 @@ class RolloutConfig:
     """Games played at once."""
     utterance_tokens: Positive = 16
     """Longest utterance, stop token included."""
+    temperature: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    """What logits are divided by when an utterance is drawn, in training and evaluation. What is learned is always the
+    policy at temperature 1 without filters: far from that, an agent learns from what it would seldom say."""
+    top_k: Natural = 0
+    """Only so many of the most likely tokens are said; 0: all."""
+    top_p: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
+    """Only the most likely tokens that together have at least this probability are said."""
+    min_p: BelowOne = 0.0
+    """Only tokens of at least this share of the most likely one's probability are said."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end an utterance, besides the end-of-sequence token; the environment hears what stands before them."""
     layout: Literal["plain", "transcript", "minutes"] = "transcript"
     """An answer as the agent gets it: `plain` as it is, `transcript` with what it answers, `minutes` the one, then the
     other, and marked where it was asked before."""
+    workers: Natural = 0
+    """Threads in which environments answer while other games are decoded; 0: in line, which is best where an answer
+    takes less than a millisecond."""
     max_turns: Positive = 50
     """Turns after which a game is truncated if its environment has not ended it."""
     max_tokens: Annotated[int, Field(ge=16, strict=True)] = 512
@@ -143,7 +157,7 @@ class CriticConfig(OptimizerConfig):
     method: Literal["td", "sarsa", "iql", "mc", "gae", "tokens", "none"] = "td"
     """`td`: ArCHer's, V follows the policy. `sarsa`: V of what was played. `iql`: an expectile of it. `mc`: returns.
     `gae`: λ-returns, PPO's. `tokens`: the same for V before every token. `none`: no critic."""
-    matrix_lr: MatrixRate = 2e-3
+    matrix_lr: BelowOne = 2e-3
     updates: Positive = 40
     """Gradient steps per iteration."""
     batch_turns: Positive = 96
@@ -167,7 +181,7 @@ class CriticStartConfig(PassesConfig):
     """The critic's start: fitting the returns of the demonstrations. Without it the critic begins knowing nothing."""
 
     lr: Rate = 5e-3
-    matrix_lr: MatrixRate = 5e-3
+    matrix_lr: BelowOne = 5e-3
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -243,7 +257,7 @@ class ActorConfig(OptimizerConfig):
 class BaselineConfig(OptimizerConfig):
     """The value of every token inside an utterance, which `actor.method=baseline` learns beside the actor."""
 
-    matrix_lr: MatrixRate = 2e-3
+    matrix_lr: BelowOne = 2e-3
 
 
 @dataclass(frozen=True, config=STRICT)

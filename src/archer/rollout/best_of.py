@@ -11,9 +11,9 @@ from archer.envs.base import Environment, close
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
-from archer.rollout.engine import Sampling
 from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
 from archer.rollout.prompts import PlainText
+from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode, Ids, Turn, Utterance
 
@@ -42,21 +42,27 @@ def play_best_of(
     sampler = SiblingSampler(actor, sampling)
     places = list(zip(seeds, count_copies(seeds), strict=True))
     episodes: list[Episode] = []
-    for start in range(0, len(seeds), limits.parallel):
-        table = [begin(make_env(), seed, copy, rules) for seed, copy in places[start : start + limits.parallel]]
-        done: dict[int, Episode] = {}
-        while len(done) < len(table):
-            live = [index for index in range(len(table)) if index not in done]
-            chosen = _choose(count, critic, sampler, [table[index] for index in live])
-            for index, utterance in zip(live, chosen, strict=True):
-                game, state = table[index]
-                outcome = take_turn(game, state, utterance, rules)
-                if isinstance(outcome, Episode):
-                    done[index] = outcome
-                    close(game.env)
-                else:
-                    table[index] = game, np.concatenate([state, utterance.ids, outcome])
-        episodes += [done[index] for index in range(len(table))]
+    with limits.executor() as environments:
+        for start in range(0, len(seeds), limits.parallel):
+            part = places[start : start + limits.parallel]
+            begun = [environments.submit(begin, make_env(), seed, copy, rules) for seed, copy in part]
+            table = [future.result() for future in begun]
+            done: dict[int, Episode] = {}
+            while len(done) < len(table):
+                live = [index for index in range(len(table)) if index not in done]
+                chosen = _choose(count, critic, sampler, [table[index] for index in live])
+                answers = [
+                    environments.submit(take_turn, *table[index], utterance, rules)
+                    for index, utterance in zip(live, chosen, strict=True)
+                ]
+                for index, utterance, answer in zip(live, chosen, answers, strict=True):
+                    (game, state), outcome = table[index], answer.result()
+                    if isinstance(outcome, Episode):
+                        done[index] = outcome
+                        close(game.env)
+                    else:
+                        table[index] = game, np.concatenate([state, utterance.ids, outcome])
+            episodes += [done[index] for index in range(len(table))]
     return episodes
 
 

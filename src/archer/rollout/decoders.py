@@ -129,7 +129,7 @@ class LlamaDecoder:
         return self._turns
 
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
-        from archer.rollout.kernels import gate, rms_norm, rotate_and_store
+        from archer.rollout.llama_kernels import gate, rms_norm, rotate_and_store
 
         dtype, tokens = self.dtype, len(ids)
         cosine, sine = self.turns(int(places.columns.max()) + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -16,6 +15,7 @@ from archer.models.actor import Actor
 from archer.rollout.backends import Places
 from archer.rollout.cache import SlotCache
 from archer.rollout.decoders import decoder_of
+from archer.rollout.sampling import Sampling, cut, enders, stream_key, uniform
 from archer.types import Ids, LogProbs, Utterance
 
 Ints = npt.NDArray[np.int64]
@@ -25,16 +25,6 @@ TOKENS_AT_ONCE = 4096
 FEWEST = 4
 """Matrix products of fewer rows may round differently than those of more; with at least so many, no game depends on
 what is played beside it."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How utterances are drawn from the policy."""
-
-    max_tokens: int = 32
-    """Longest utterance, stop token included."""
-    greedy: bool = False
-    """Take the most likely token instead of sampling at temperature 1."""
 
 
 class Engine:
@@ -110,7 +100,7 @@ class Engine:
         span = slice(int(self._given[row]), int(self._filled[row]))
         ids: Ids = self._tokens[row, span].astype(np.int32)
         logprobs: LogProbs = self._logprobs[row, span].copy()
-        return Utterance(ids=ids, logprobs=logprobs, text=self.actor.decode(ids))
+        return Utterance(ids=ids, logprobs=logprobs, text=cut(self.actor.decode(ids), self.sampling.stop))
 
     def tokens(self, row: int) -> Ids:
         """Every token on the row so far."""
@@ -153,18 +143,37 @@ class Engine:
     def say(self, rows: Ints, logits: Tensor, lines: Ints) -> Ints:
         """Sample a token on each of ``rows`` from its line of ``logits``; the rows whose utterance ended with it."""
         column = self._filled[rows]
-        uniforms = np.full(len(rows), -1.0, np.float32) if self.sampling.greedy else uniform(self._keys[rows], column)
-        token, logprob = self.cache.backend.draw(self.actor.policy(logits.float()), lines, uniforms)
+        greedy = self.sampling.greedy
+        uniforms = np.full(len(rows), -1.0, np.float32) if greedy else uniform(self._keys[rows], column)
+        policy = self.actor.policy(logits.float())
+        drawn_from = policy if self.sampling.plain or greedy else self.sampling.adjust(policy)
+        token, logprob = self.cache.backend.draw(drawn_from, lines, uniforms)
+        if drawn_from is not policy:  # what is kept is the policy's own, whatever it was drawn by
+            place = torch.from_numpy(lines).to(policy.device), torch.from_numpy(token).to(policy.device)
+            logprob = policy.log_softmax(dim=-1)[place].cpu().numpy()
         if not np.isfinite(logprob).all():
             raise FloatingPointError("the policy's logits are not finite: its weights have diverged")
         self._tokens[rows, column] = token
         self._logprobs[rows, column] = logprob
         self._filled[rows] += 1
         length = self._filled[rows] - self._given[rows]
-        over = (token == self.actor.stop_id) | (length >= self.sampling.max_tokens)
+        over = (token == self.actor.stop_id) | (length >= self.sampling.max_tokens) | self._stopped(rows, token)
         ended: Ints = rows[over | (self._filled[rows] >= self.capacity)]
         self._speaking[ended] = False
         return ended
+
+    def _stopped(self, rows: Ints, token: Ints) -> npt.NDArray[np.bool_]:
+        """Which rows have just completed a stop text."""
+        stop = self.sampling.stop
+        if not stop:
+            return np.zeros(len(rows), np.bool_)
+        may = enders(self.actor.tokenizer, stop)
+        looked_at = may[np.minimum(token, len(may) - 1)]
+        for place in np.flatnonzero(looked_at):
+            row = rows[place]
+            said = self.actor.decode(self._tokens[row, self._given[row] : self._filled[row]].astype(np.int32))
+            looked_at[place] = any(end in said for end in stop)
+        return looked_at
 
     def _forward(self, rows: Ints, columns: Ints, kept: Ints) -> Tensor:
         """One pass over tokens at ``rows`` and ``columns``; logits behind the ``kept`` ones, [n, vocabulary]."""
@@ -220,29 +229,3 @@ def _spread(rows: Ints, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """Row and column of every one of ``counts`` tokens from ``starts`` on, row by row."""
     step = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
     return np.repeat(rows, counts), np.repeat(starts, counts) + step
-
-
-_GOLDEN, _MIX = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_WORD = (1 << 64) - 1
-
-
-def stream_key(seed: Sequence[int]) -> int:
-    """One number out of several, far from those of similar ones (SplitMix64, Steele et al. 2014)."""
-    key = 0
-    for word in seed:
-        key = (key ^ (word & _WORD)) + _GOLDEN & _WORD
-        key = (key ^ key >> 30) * _MIX[0] & _WORD
-        key = (key ^ key >> 27) * _MIX[1] & _WORD
-        key ^= key >> 31
-    return key
-
-
-def uniform(keys: npt.NDArray[np.uint64], columns: Ints) -> npt.NDArray[np.float32]:
-    """Numbers in [0, 1), each by its key and column alone (SplitMix64 as a counter-based generator)."""
-    with np.errstate(over="ignore"):
-        state = keys + (columns.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
-        state = (state ^ state >> np.uint64(30)) * np.uint64(_MIX[0])
-        state = (state ^ state >> np.uint64(27)) * np.uint64(_MIX[1])
-        state ^= state >> np.uint64(31)
-    numbers: npt.NDArray[np.float32] = (state >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
-    return numbers

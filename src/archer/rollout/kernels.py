@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic, overload
 
-_OPTIONS: Any = {
+OPTIONS: Any = {
     "fastmath": {"nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc"},
     "nogil": True,
     "cache": True,
@@ -32,12 +32,12 @@ def _float_of_bits(typing, bits):
     return signature, generate
 
 
-def _widen(stored):
+def widen(stored):
     """A stored number as float32."""
     raise NotImplementedError("compiled code only")
 
 
-@overload(_widen, inline="always")
+@overload(widen, inline="always")
 def _widen_compiled(stored):
     if isinstance(stored, types.Float):
         return lambda stored: stored
@@ -55,12 +55,12 @@ def _bits_of_float(typing, number):
     return signature, generate
 
 
-def _narrow(number, array):
+def narrow(number, array):
     """A float32 as ``array`` stores it."""
     raise NotImplementedError("compiled code only")
 
 
-@overload(_narrow, inline="always")
+@overload(narrow, inline="always")
 def _narrow_compiled(number, array):
     if isinstance(array.dtype, types.Float):
         return lambda number, array: number
@@ -72,8 +72,8 @@ def _narrow_compiled(number, array):
     return rounded
 
 
-@njit(inline="always", **_OPTIONS)
-def _exp(x):
+@njit(inline="always", **OPTIONS)
+def exp(x):
     """e to the power of x ≤ 88, relative error below 1e-6: 2^n from the exponent's bits, 2^f from a polynomial."""
     y = max(x, np.float32(-87.0)) * np.float32(1.4426950408889634)
     n = np.floor(y)
@@ -88,7 +88,7 @@ def _exp(x):
     return p * _float_of_bits(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _scores(scores, query, keys, low, high, scale):
     """scores[t - low] = scale · query · keys[:, t] for low ≤ t < high."""
     # Loops run from 0 over slices: an index that might be negative would keep the compiler from vectorising.
@@ -104,18 +104,18 @@ def _scores(scores, query, keys, low, high, scale):
         k4, k5 = keys[d + 4, low:high], keys[d + 5, low:high]
         k6, k7 = keys[d + 6, low:high], keys[d + 7, low:high]
         for t in range(tokens):
-            scores[t] += ((q0 * _widen(k0[t]) + q1 * _widen(k1[t])) + (q2 * _widen(k2[t]) + q3 * _widen(k3[t]))) + (
-                (q4 * _widen(k4[t]) + q5 * _widen(k5[t])) + (q6 * _widen(k6[t]) + q7 * _widen(k7[t]))
+            scores[t] += ((q0 * widen(k0[t]) + q1 * widen(k1[t])) + (q2 * widen(k2[t]) + q3 * widen(k3[t]))) + (
+                (q4 * widen(k4[t]) + q5 * widen(k5[t])) + (q6 * widen(k6[t]) + q7 * widen(k7[t]))
             )
         d += 8
     while d < width:
         q0, k0 = query[d] * scale, keys[d, low:high]
         for t in range(tokens):
-            scores[t] += q0 * _widen(k0[t])
+            scores[t] += q0 * widen(k0[t])
         d += 1
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _mix(out, weights, values):
     """out += Σ weights[t] · values[t]."""
     tokens, width = values.shape
@@ -126,18 +126,18 @@ def _mix(out, weights, values):
         v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
         v4, v5, v6, v7 = values[t + 4], values[t + 5], values[t + 6], values[t + 7]
         for d in range(width):
-            out[d] += ((w0 * _widen(v0[d]) + w1 * _widen(v1[d])) + (w2 * _widen(v2[d]) + w3 * _widen(v3[d]))) + (
-                (w4 * _widen(v4[d]) + w5 * _widen(v5[d])) + (w6 * _widen(v6[d]) + w7 * _widen(v7[d]))
+            out[d] += ((w0 * widen(v0[d]) + w1 * widen(v1[d])) + (w2 * widen(v2[d]) + w3 * widen(v3[d]))) + (
+                (w4 * widen(v4[d]) + w5 * widen(v5[d])) + (w6 * widen(v6[d]) + w7 * widen(v7[d]))
             )
         t += 8
     while t < tokens:
         w0, v0 = weights[t], values[t]
         for d in range(width):
-            out[d] += w0 * _widen(v0[d])
+            out[d] += w0 * widen(v0[d])
         t += 1
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _attend_one(query, keys, values, trunk_keys, trunk_values, shared, own, scale, window, cap, sink, scores, out):
     """One head of one token: softmax over ``shared`` trunk tokens and ``own`` tokens behind them, last ones first."""
     end = shared + own
@@ -154,9 +154,9 @@ def _attend_one(query, keys, values, trunk_keys, trunk_values, shared, own, scal
     for t in range(scores.shape[0]):
         top = max(top, scores[t])
     top = max(top, sink)
-    total = _exp(sink - top)
+    total = exp(sink - top)
     for t in range(scores.shape[0]):
-        weight = _exp(scores[t] - top)
+        weight = exp(scores[t] - top)
         scores[t] = weight
         total += weight
     total = np.float32(1) / total
@@ -187,11 +187,11 @@ def _attend(
                 )  # fmt: skip
 
 
-attend = njit(**_OPTIONS)(_attend)
-attend_parallel = njit(parallel=True, **_OPTIONS)(_attend)
+attend = njit(**OPTIONS)(_attend)
+attend_parallel = njit(parallel=True, **OPTIONS)(_attend)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def store(keys, values, new_keys, new_values, rows, columns):
     """Put the keys and values of N tokens, [N, heads, width], where they belong."""
     tokens, heads, width = new_keys.shape
@@ -202,62 +202,7 @@ def store(keys, values, new_keys, new_values, rows, columns):
                 values[rows[n], h, columns[n], d] = new_values[n, h, d]
 
 
-@njit(**_OPTIONS)
-def rms_norm(x, weight, epsilon, out):
-    """Every row of ``x`` [N, d] over its root mean square, times ``weight``."""
-    rows, width = x.shape
-    for n in range(rows):
-        row, result = x[n], out[n]
-        total = np.float32(0)
-        for d in range(width):
-            total += row[d] * row[d]
-        scale = np.float32(1) / np.sqrt(total / np.float32(width) + epsilon)
-        for d in range(width):
-            result[d] = _narrow(row[d] * scale * weight[d], out)
-
-
-@njit(**_OPTIONS)
-def gate(both, out):
-    """silu(both[:, :d]) · both[:, d:], [N, d]."""
-    rows, width = out.shape
-    for n in range(rows):
-        left, right, result = both[n, :width], both[n, width:], out[n]
-        for d in range(width):
-            x = _widen(left[d])
-            sigmoid = np.float32(1) / (np.float32(1) + _exp(min(-x, np.float32(87))))
-            result[d] = _narrow(x * sigmoid * _widen(right[d]), out)
-
-
-@njit(**_OPTIONS)
-def rotate_and_store(projected, cosine, sine, positions, rows, columns, queries, keys, values):
-    """Split what a layer projects of N tokens, turn queries and keys by their positions, and store keys and values.
-
-    projected: [N, (heads + 2 · key heads) · width]; cosine, sine: [positions, width / 2].
-    """
-    tokens, heads, width = queries.shape
-    kept, half = keys.shape[1], width // 2
-    for n in range(tokens):
-        row, cos, sin = projected[n], cosine[positions[n]], sine[positions[n]]
-        for h in range(heads):
-            part, out = row[h * width : (h + 1) * width], queries[n, h]
-            for d in range(half):
-                a, b = _widen(part[d]), _widen(part[half + d])
-                out[d] = a * cos[d] - b * sin[d]
-                out[half + d] = b * cos[d] + a * sin[d]
-        for h in range(kept):
-            at = (heads + h) * width
-            part, turned = row[at : at + width], keys[rows[n], h]
-            for d in range(half):
-                a, b = _widen(part[d]), _widen(part[half + d])
-                turned[d, columns[n]] = _narrow(a * cos[d] - b * sin[d], keys)
-                turned[half + d, columns[n]] = _narrow(b * cos[d] + a * sin[d], keys)
-            at = (heads + kept + h) * width
-            part, told = row[at : at + width], values[rows[n], h, columns[n]]
-            for d in range(width):
-                told[d] = part[d]
-
-
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def draw(logits, lines, uniforms, tokens, logprobs):
     """A token from each of ``lines`` [n] of ``logits`` [., vocabulary] by inverse CDF, and its log-probability.
 
@@ -275,7 +220,7 @@ def draw(logits, lines, uniforms, tokens, logprobs):
         for b in range(sums.shape[0]):
             part = np.float32(0)
             for v in range(b * block, min((b + 1) * block, vocabulary)):
-                part += _exp(row[v] - top)
+                part += exp(row[v] - top)
             sums[b] = part
             total += part
         chosen = -1
@@ -290,7 +235,7 @@ def draw(logits, lines, uniforms, tokens, logprobs):
                 left -= sums[b]
                 b += 1
             for v in range(b * block, min((b + 1) * block, vocabulary)):
-                weight = _exp(row[v] - top)
+                weight = exp(row[v] - top)
                 if weight > 0 and chosen < 0 and row[v] > top - np.float32(87):
                     if left < weight:
                         chosen = v

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from archer.config import RolloutConfig
 from archer.envs.base import Environment, check_reset, check_step, close
 from archer.models.actor import Actor
-from archer.rollout.engine import Engine, Sampling
+from archer.rollout.engine import Engine
 from archer.rollout.prompts import PlainText
+from archer.rollout.sampling import Sampling
 from archer.types import End, Episode, Ids, Observation, Turn, Utterance
 
 P = ParamSpec("P")
@@ -30,11 +32,26 @@ class Limits:
     """Longest conversation in tokens; an episode that could not hold one more utterance is truncated."""
     parallel: int = 64
     """Games played at once."""
+    workers: int = 0
+    """Threads in which environments answer while other games are decoded; 0: in line."""
 
     @classmethod
     def of(cls, rollout: RolloutConfig) -> Limits:
         """The limits that a run's settings name."""
-        return cls(max_turns=rollout.max_turns, max_tokens=rollout.max_tokens, parallel=rollout.parallel)
+        return cls(rollout.max_turns, rollout.max_tokens, rollout.parallel, rollout.workers)
+
+    def executor(self) -> Executor:
+        """What environments answer in."""
+        return ThreadPoolExecutor(self.workers, "environment") if self.workers else InLine()
+
+
+class InLine(Executor):
+    """Does at once what it is asked for."""
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        done: Future[R] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 @dataclass(frozen=True)
@@ -85,30 +102,45 @@ def play(
     games: dict[int, tuple[int, Game]] = {}  # by row: which of seeds, and the game
     episodes: dict[int, Episode] = {}
     waiting = iter(zip(range(len(seeds)), seeds, count_copies(seeds), strict=True))
+    beginning: dict[Future[tuple[Game, Ids]], int] = {}  # which of seeds
+    answering: dict[Future[Ids | Episode], int] = {}  # row
 
-    def start(env: Environment) -> None:
-        """Begin the next game in ``env``; without one, ``env`` is done with."""
-        following = next(waiting, None)
-        if following is None:
-            close(env)
-            return
-        index, seed, copy = following
-        game, ids = begin(env, seed, copy, rules)
-        games[engine.open(ids, [seed, copy])] = index, game
+    with limits.executor() as environments:
 
-    for _ in range(min(limits.parallel, len(seeds))):
-        start(make_env())
-    while engine.active:
-        for row in engine.step().tolist():
-            (index, game), utterance = games[row], engine.utterance(row)
-            state = engine.tokens(row)[: -len(utterance.ids)]
-            outcome = take_turn(game, state, utterance, rules)
-            if isinstance(outcome, Episode):
-                episodes[index] = outcome
-                engine.close(row)
-                start(game.env)
+        def start(env: Environment) -> None:
+            """Let the next game begin in ``env``; without one, ``env`` is done with."""
+            following = next(waiting, None)
+            if following is None:
+                close(env)
             else:
-                engine.give(row, outcome)
+                index, seed, copy = following
+                beginning[environments.submit(begin, env, seed, copy, rules)] = index
+
+        for _ in range(engine.rows):
+            start(make_env())
+        while beginning or answering or engine.active:
+            # Whoever has answered goes on; nobody is waited for as long as there is something to decode.
+            open_calls: list[Future[Any]] = [*beginning, *answering]
+            ready = wait(open_calls, 0 if engine.active else None, FIRST_COMPLETED).done
+            for begun in [future for future in beginning if future in ready]:
+                index = beginning.pop(begun)
+                game, ids = begun.result()
+                games[engine.open(ids, [game.seed, game.copy])] = index, game
+            for answered in [future for future in answering if future in ready]:
+                row = answering.pop(answered)
+                index, game = games[row]
+                outcome = answered.result()
+                if isinstance(outcome, Episode):
+                    episodes[index] = outcome
+                    engine.close(row)
+                    start(game.env)
+                else:
+                    engine.give(row, outcome)
+            if engine.active:
+                for row in engine.step().tolist():
+                    utterance = engine.utterance(row)
+                    state = engine.tokens(row)[: -len(utterance.ids)]
+                    answering[environments.submit(take_turn, games[row][1], state, utterance, rules)] = row
     return [episodes[index] for index in range(len(seeds))]
 
 

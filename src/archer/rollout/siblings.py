@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from archer.models.actor import Actor
-from archer.rollout.engine import Engine, Sampling
+from archer.rollout.engine import Engine
+from archer.rollout.sampling import Sampling
 from archer.types import Episode, Ids, Utterance
 
 NOTHING: Ids = np.zeros(0, np.int32)
