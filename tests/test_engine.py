@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from archer.models.actor import Actor
 from archer.rollout import engine as engine_module
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, TorchBackend
 from archer.rollout.engine import Engine
+from archer.rollout.play import play
 from archer.rollout.sampling import Sampling, stream_key, uniform
+from archer.rollout.siblings import SiblingSampler
+from tests.conftest import LIMITS
+from tests.worlds import Echo
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -47,7 +52,8 @@ def _model(kind: str, actor: Actor, **sizes: Any) -> Actor:
 @pytest.fixture(params=["compiled", "torch"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     found: Backend = CompiledBackend() if request.param == "compiled" else TorchBackend()
-    monkeypatch.setattr("archer.rollout.cache.backend_for", lambda device: found)
+    for module in ("cache", "decoders"):
+        monkeypatch.setattr(f"archer.rollout.{module}.backend_for", lambda device: found)
     engine_module._CHECKED.clear()
     yield found
 
@@ -184,3 +190,29 @@ def test_what_is_said_does_not_depend_on_the_batch_to_the_last_bit(actor: Actor)
 
     together = say(list(range(9)))
     assert together == {seed: said for part in ([0], [1, 2], [3, 4, 5, 6, 7], [8]) for seed, said in say(part).items()}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_was_learned_is_what_plays(precision: torch.dtype, actor: Actor) -> None:
+    """A fused optimizer leaves no mark on the weights it changes; play and siblings must see the change even so."""
+    model = Actor(deepcopy(actor.model), actor.tokenizer, precision)
+    greedy = Sampling(max_tokens=6, greedy=True)
+    sampler = SiblingSampler(model, greedy)
+    state = np.arange(40, 50, dtype=np.int32)
+
+    def said() -> tuple[list[int], list[int]]:
+        episode = play(model, Echo, [0], task="echo", sampling=greedy, limits=LIMITS)[0]
+        return episode.turns[0].utterance.ids.tolist(), sampler.at([state], 1, [[0]])[0][0].ids.tolist()
+
+    before = said()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.3, fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    optimizer.step()
+    after = said()
+    assert after[0] != before[0] and after[1] != before[1]
+    fresh = Actor(deepcopy(model.model), actor.tokenizer, precision)
+    assert (
+        after[0]
+        == play(fresh, Echo, [0], task="echo", sampling=greedy, limits=LIMITS)[0].turns[0].utterance.ids.tolist()
+    )

@@ -14,7 +14,7 @@ from torch.nn.functional import embedding, linear
 
 from archer.models.actor import Actor
 from archer.rollout.attention import reading_slots
-from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, array_of
+from archer.rollout.backends import CompiledBackend, Places, Scoring, array_of, backend_for
 from archer.rollout.cache import SlotCache
 
 Ints = npt.NDArray[np.int64]
@@ -24,7 +24,8 @@ class Decoder(Protocol):
     """A causal LM over the conversations of a cache."""
 
     def refresh(self) -> None:
-        """Take over the actor's weights as they are now."""
+        """Take over the actor's weights as they are now. Nothing tells when they have changed (fused optimizers leave
+        no mark), so whoever begins to play or to sample asks for it."""
         ...
 
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
@@ -159,20 +160,15 @@ class LlamaDecoder:
         return linear(chosen, self.output)
 
 
-_DECODERS: WeakKeyDictionary[Actor, tuple[Decoder, tuple[int, ...]]] = WeakKeyDictionary()
+_DECODERS: WeakKeyDictionary[Actor, Decoder] = WeakKeyDictionary()
 
 
-def decoder_of(actor: Actor, backend: Backend) -> Decoder:
-    """The decoder that fits the actor best, with its weights as they are now."""
-    parameters = list(actor.model.parameters())
-    state = (parameters[0].data_ptr(), *(parameter._version for parameter in parameters))
-    decoder, of = _DECODERS.get(actor, (None, ()))
+def decoder_of(actor: Actor) -> Decoder:
+    """The decoder that fits the actor best, with the weights that it was last refreshed with."""
+    decoder = _DECODERS.get(actor)
     if decoder is None:
-        fast = isinstance(backend, CompiledBackend) and LlamaDecoder.fits(actor)
-        decoder = LlamaDecoder(actor) if fast else AnyDecoder(actor)
-    elif of != state:
-        decoder.refresh()
-    _DECODERS[actor] = decoder, state
+        fast = isinstance(backend_for(actor.device), CompiledBackend) and LlamaDecoder.fits(actor)
+        decoder = _DECODERS[actor] = LlamaDecoder(actor) if fast else AnyDecoder(actor)
     return decoder
 
 

@@ -49,6 +49,7 @@ class Engine:
         self._trunk = np.zeros(rows, np.int64)
         self._shared = np.zeros(rows, np.int64)  # tokens of the conversation that lie on the trunk's row
         self.clear()
+        self.decoder = decoder_of(actor)
         if actor.model not in _CHECKED:
             _check(actor)
 
@@ -84,8 +85,7 @@ class Engine:
         self._speaking[row] = True
 
     def clear(self, trunk: Engine | None = None) -> None:
-        """Drop all conversations; those to come are of the actor as it is now and may begin on rows of ``trunk``."""
-        self.decoder = decoder_of(self.actor, self.cache.backend)
+        """Drop all conversations; those to come may begin on rows of ``trunk``."""
         self._speaking[:] = False
         self._free = list(range(self.rows))[::-1]
         self.cache.trunk = None if trunk is None else trunk.cache

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archer.models.actor import Actor
+from archer.rollout.decoders import decoder_of
 from archer.rollout.engine import Engine
 from archer.rollout.sampling import Sampling
 from archer.types import Episode, Ids, Utterance
@@ -43,6 +44,7 @@ class SiblingSampler:
 
         Fastest where states of one conversation follow each other, the earlier ones first.
         """
+        decoder_of(self.actor).refresh()
         at_once = max(1, ROWS // count)
         return [
             group
