@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from archer.benchmarks.growth import replay_cost, token_cost
+from archer.benchmarks.growth import replay_cost, token_cost, turn_bytes
 from archer.benchmarks.measure import Measure
 from archer.benchmarks.memory import memory
 from archer.benchmarks.roofline import Ceilings, measure_ceilings
@@ -26,8 +26,10 @@ class Report:
     measures: tuple[Measure, ...]
     token_us: dict[int, float]
     """Microseconds per token of a conversation, by its turns."""
-    replay: dict[int, tuple[float, float]]
-    """Milliseconds to draw 256 turns and bytes per turn, by the turns that replay holds."""
+    batch_ms: dict[int, float]
+    """Milliseconds to draw 256 turns, by the turns that replay holds."""
+    turn_bytes: float
+    """Bytes that replay keeps for each turn."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -38,9 +40,8 @@ class Report:
             "bandwidth": self.ceilings.bandwidth,
             "measures": [measure.plain() for measure in self.measures],
             "token_us_by_turns": self.token_us,
-            "replay_by_turns": {
-                turns: {"batch_ms": batch, "bytes_per_turn": held} for turns, (batch, held) in self.replay.items()
-            },
+            "batch_ms_by_replay_turns": self.batch_ms,
+            "replay_bytes_per_turn": self.turn_bytes,
         }
 
 
@@ -68,4 +69,4 @@ def bench(*, repeats: int, threads: int, model: Path | None, report: Callable[[s
         actor = Actor.from_pretrained(model)
         measures.append(decoding(Shape(str(model), "", {}, games=16), actor, ceilings, repeats=seldom, target=None))
     report("growth")
-    return Report(ceilings, tuple(measures), token_cost(TINY), replay_cost())
+    return Report(ceilings, tuple(measures), token_cost(TINY), replay_cost(), turn_bytes())

@@ -25,19 +25,27 @@ def token_cost(shape: Shape, turns: tuple[int, ...] = (20, 200), games: int = 16
     return costs
 
 
-def replay_cost(sizes: tuple[int, ...] = (10_000, 1_000_000), turns: int = 20) -> dict[int, tuple[float, float]]:
-    """Milliseconds to draw a batch of 256 turns, and bytes kept for each turn, by the number of turns in replay."""
+def replay_cost(sizes: tuple[int, ...] = (10_000, 1_000_000), turns: int = 20) -> dict[int, float]:
+    """Milliseconds to draw a batch of 256 turns, by the number of turns in replay."""
     costs = {}
+    game = _game(turns)
     for size in sizes:
-        tracemalloc.start()
         replay = Replay(size)
-        replay.add(_game(turns) for _ in range(size // turns))
-        held = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
+        replay.add([game] * (size // turns))
         generator = np.random.default_rng(0)
         _, seconds = timed(lambda replay=replay, generator=generator: _draw(replay, generator, 100))  # type: ignore[misc]
-        costs[size] = (10 * seconds, held / size)
+        costs[size] = 10 * seconds
     return costs
+
+
+def turn_bytes(games: int = 200, turns: int = 20) -> float:
+    """Bytes that replay keeps for a turn of ten tokens heard and ten said; `replay_turns` bounds how many it keeps."""
+    tracemalloc.start()
+    replay = Replay(games * turns)
+    replay.add(_game(turns) for _ in range(games))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return held / (games * turns)
 
 
 def _tokens(episodes: list[Episode]) -> float:

@@ -41,10 +41,9 @@ def print_speed(console: Console, found: Mapping[str, Any]) -> None:
     growth = {
         f"a token in games of {turns} turns": f"{cost:.0f} µs" for turns, cost in found["token_us_by_turns"].items()
     }
-    for turns, cost in found["replay_by_turns"].items():
-        growth[f"a batch from {int(turns):,} turns"] = (
-            f"{cost['batch_ms']:.2f} ms, {cost['bytes_per_turn']:.0f} bytes a turn"
-        )
+    for turns, cost in found["batch_ms_by_replay_turns"].items():
+        growth[f"a batch of 256 turns from {int(turns):,}"] = f"{cost:.2f} ms"
+    growth["a turn in replay"] = f"{found['replay_bytes_per_turn']:.0f} bytes"
     print_table(console, "Growth", growth)
 
 
