@@ -22,19 +22,18 @@ def print_speed(console: Console, found: Mapping[str, Any]) -> None:
             "memory": f"{found['bandwidth'] / 1e9:.0f} GB/s, read and written",
         },
     )
-    header = ["measure", "", "archer", "reference", "ratio", "target", "of the roofline"]
+    header = ["measure", "archer", "reference", "ratio", "target", "roofline"]
     rows = []
     for measure in found["measures"]:
         spread = measure["spread"]
         rows.append(
             [
-                measure["name"],
-                measure["unit"],
+                f"{measure['name']} ({measure['unit']})",
                 _with_spread(measure["ours"], spread["ours"]),
                 _with_spread(measure["reference"], spread["reference"]),
                 f"{measure['ratio']:.1f}x" if measure["ratio"] else "",
                 f"{measure['target']:g}x" if measure["target"] else "",
-                f"{measure['roofline']:.0%} ({measure['bound']})" if measure["roofline"] else "",
+                f"{measure['roofline']:.0%}, {measure['bound']}" if measure["roofline"] else "",
             ]
         )
     print_grid(console, "Speed, medians [slowest, fastest]", header, rows)
