@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -12,13 +13,15 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from archer.models.actor import Actor
+from archer.rollout import backends
 from archer.rollout import engine as engine_module
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, TorchBackend
 from archer.rollout.engine import Engine
 from archer.rollout.play import play
 from archer.rollout.sampling import Sampling, stream_key, uniform
 from archer.rollout.siblings import SiblingSampler
-from tests.conftest import LIMITS
+from archer.types import Episode
+from tests.conftest import LIMITS, SAMPLING
 from tests.worlds import Echo
 
 SIZES: dict[str, Any] = {
@@ -216,3 +219,17 @@ def test_what_was_learned_is_what_plays(precision: torch.dtype, actor: Actor) ->
         after[0]
         == play(fresh, Echo, [0], task="echo", sampling=greedy, limits=LIMITS)[0].turns[0].utterance.ids.tolist()
     )
+
+
+def test_without_numba_torch_takes_over_and_says_what_to_install(
+    actor: Actor, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    backends._compiled.cache_clear()
+    bare = Actor(deepcopy(actor.model), actor.tokenizer)
+    with pytest.warns(UserWarning, match=r"pip install 'archer\[fast\]'"):
+        found = play(bare, Echo, list(range(7)), task="echo", sampling=SAMPLING, limits=LIMITS)
+    backends._compiled.cache_clear()
+    assert isinstance(backends.backend_for(torch.device("meta")), TorchBackend)
+    said = [[turn.utterance.ids.tolist() for turn in episode.turns] for episode in found]
+    assert said == [[turn.utterance.ids.tolist() for turn in episode.turns] for episode in episodes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -185,11 +186,15 @@ class TorchBackend:
         return token.cpu().numpy(), logprobs.gather(1, token[:, None])[:, 0].cpu().numpy()
 
 
-@cache
+@cache  # one warning is enough
 def _compiled() -> Backend | None:
     try:
         import numba  # noqa: F401
     except ImportError:
+        warnings.warn(
+            "Numba is not installed, so playing on a processor takes several times as long: pip install 'archer[fast]'",
+            stacklevel=2,
+        )
         return None
     return CompiledBackend()
 
