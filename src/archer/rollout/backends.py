@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,12 +37,12 @@ class Places:
     trunk_rows: Ints
     shared: Ints
 
-    @property
+    @cached_property  # every layer asks
     def begins(self) -> Ints:
-        """Where each stretch of tokens of one row begins: they stand next to each other, in order."""
-        return np.flatnonzero(np.diff(self.rows, prepend=-1))
+        """Where each stretch of tokens of one row begins, and the end of the last: they stand next to each other."""
+        return np.append(np.flatnonzero(np.diff(self.rows, prepend=-1)), len(self.rows))
 
-    @property
+    @cached_property
     def own(self) -> Ints:
         """How many tokens of its own row each token sees, itself included."""
         return self.columns - self.shared + 1
@@ -115,7 +115,7 @@ class CompiledBackend:
         kernel(
             query.float().contiguous().numpy(), array_of(store.keys), array_of(store.values),
             array_of(trunk.keys), array_of(trunk.values),
-            np.append(places.begins, len(query)), places.rows, places.trunk_rows, places.shared, places.own,
+            places.begins, places.rows, places.trunk_rows, places.shared, places.own,
             np.float32(scoring.scale), scoring.window, np.float32(scoring.softcap),
             np.broadcast_to(sinks, query.shape[1:2]).copy(), out,
         )  # fmt: skip
@@ -141,8 +141,7 @@ class TorchBackend:
         store.values[row, :, column] = values
 
     def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
-        begins = places.begins  # one padded row for each stretch
-        counts = np.diff(begins, append=len(places.rows))
+        begins, counts = places.begins[:-1], np.diff(places.begins)  # one padded row for each stretch
         line = np.repeat(np.arange(len(begins)), counts)
         step = np.arange(len(line)) - begins[line]
         most, longest = int(places.shared.max()), int(places.own.max())
