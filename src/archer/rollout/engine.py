@@ -195,6 +195,7 @@ def _check(actor: Actor) -> None:
     its memory elsewhere (state-space layers) or attends in its own way (ALiBi, older architectures) is found out.
     """
     _CHECKED.add(actor.model)
+    cause: Exception | None = None
     try:
         engine = Engine(actor, 2, 6, Sampling())
         texts = [np.arange(6, dtype=np.int32), np.arange(9, 4, -1, dtype=np.int32)]
@@ -209,15 +210,15 @@ def _check(actor: Actor) -> None:
         exact = actor.precision == plain[0].logits.dtype == torch.float32
         rounding = 1e-3 if exact else 0.1
         same = bool((found - wanted).abs().max() < rounding * wanted.std())
-    except (TypeError, AttributeError, RuntimeError, ValueError):
-        same = False
+    except (TypeError, AttributeError, RuntimeError, ValueError) as error:
+        same, cause = False, error
     if not same:
         _CHECKED.discard(actor.model)
         raise ValueError(
             f"{type(actor.model).__name__} cannot be played with: its layers do not attend through transformers' "
             "AttentionInterface to the cache they are given; the usual decoders do (Llama, Qwen, Mistral, Gemma, Phi, "
             "GPT-2, GPT-OSS, ...)"
-        )
+        ) from cause
 
 
 def _at_least(index: Ints) -> Ints:
