@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch import Tensor
-from transformers import AttentionInterface
 
 from archer.rollout.backends import Scoring
 from archer.rollout.cache import SlotCache
@@ -35,7 +35,11 @@ def attend(
     return slots.attend(module.layer_idx, query[0].transpose(0, 1), scoring)[None], None
 
 
-AttentionInterface.register(NAME, attend)
+@cache
+def register() -> None:
+    """Make ``attend`` known to transformers, whose import takes seconds."""
+
+    AttentionInterface.register(NAME, attend)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear
 
 from archer.models.actor import Actor
-from archer.rollout.attention import reading_slots
+from archer.rollout.attention import reading_slots, register
 from archer.rollout.backends import CompiledBackend, Places, Scoring, array_of, backend_for
 from archer.rollout.cache import SlotCache
 
@@ -37,6 +37,7 @@ class AnyDecoder:
     """Hugging Face's own forward pass, in the actor's precision."""
 
     def __init__(self, actor: Actor) -> None:
+        register()
         self._actor = ref(actor)
         own = next(actor.model.parameters()).dtype
         self._copy = None if actor.precision == own else deepcopy(actor.model).to(actor.precision)
