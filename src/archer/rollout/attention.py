@@ -38,6 +38,7 @@ def attend(
 @cache
 def register() -> None:
     """Make ``attend`` known to transformers, whose import takes seconds."""
+    from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
 

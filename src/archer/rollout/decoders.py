@@ -133,6 +133,8 @@ class LlamaDecoder:
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
         from archer.rollout.llama_kernels import gate, rms_norm, rotate_and_store
 
+        if not isinstance(cache.backend, CompiledBackend):
+            raise TypeError("these kernels know one layout of keys only: the compiled backend's")
         dtype, tokens = self.dtype, len(ids)
         cosine, sine = self.turns(int(places.columns.max()) + 1)
         cache.places = places
