@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ class LoadedRun:
     @property
     def limits(self) -> Limits:
         return Limits.of(self.config.rollout)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling.of(self.config.rollout)
 
     def target(self, env: str | Factory | None) -> str | Factory:
         """The environment to play: ``env``, or the run's own; ValueError where there is neither."""
@@ -102,7 +106,7 @@ def evaluate(
         raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
-    sampling = Sampling.of(run.config.rollout, greedy=greedy)
+    sampling = replace(run.sampling, greedy=greedy)
     measure = partial(
         evaluate_actor, run.actor, make_env, episodes,
         task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
@@ -167,8 +171,7 @@ def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0
     observation, _ = check_reset(env.reset(seed=seed))
     first = observation_line(observation)
     console.print(Text(f"{first}  (you answer the agent; an empty line ends the game)", style="dim"))
-    sampling = Sampling.of(loaded.config.rollout)
     loaded.player(best_of or loaded.config.rollout.best_of)(
         loaded.actor, lambda: _Person(first, console), [seed],
-        task="terminal", sampling=sampling, limits=loaded.limits, layout=loaded.layout,
+        task="terminal", sampling=loaded.sampling, limits=loaded.limits, layout=loaded.layout,
     )  # fmt: skip

@@ -19,7 +19,6 @@ from archer.envs.base import (
     close,
     play_scripted_games,
 )
-from archer.rollout.sampling import Sampling
 from archer.types import Observation
 
 PLAYERS = ("demonstrator", "reference")
@@ -45,7 +44,7 @@ def collect_run(run: LoadedRun, games: int, seed: int, env: str | Factory | None
     last: dict[int, Observation] = {}
     episodes = run.player(run.config.rollout.best_of)(
         run.actor, lambda: _Listener(make_env(), last), _seeds(games, seed),
-        task=task_name(target), sampling=Sampling.of(run.config.rollout),
+        task=task_name(target), sampling=run.sampling,
         limits=run.limits, layout=run.layout,
     )  # fmt: skip
     return [from_episode(episode, last[episode.seed]) for episode in episodes]

@@ -15,7 +15,6 @@ from archer.health.critic import value_turns
 from archer.health.diagnosis import Diagnosis, diagnose
 from archer.health.numbers import Health, ValuedTurns, measure_health
 from archer.models.critic import Critic
-from archer.rollout.sampling import Sampling
 from archer.scoring import recorded_episodes
 from archer.types import Episode
 
@@ -59,7 +58,7 @@ def examine(run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = N
         raise ValueError(f"{error}; without its environment a critic is examined on conversations in a file") from error
     played = evaluate_actor(
         run.actor, make_env, episodes,
-        task=task_name(target), sampling=Sampling.of(run.config.rollout),
+        task=task_name(target), sampling=run.sampling,
         limits=run.limits, layout=run.layout, policy_version=0,
         player=run.player(run.config.rollout.best_of),
     )  # fmt: skip

@@ -36,7 +36,7 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
         f"{stage}/return_mean": mean,
         f"{stage}/return_ci95": half_width,
         f"{stage}/length": float(np.mean([len(episode) for episode in episodes])),
-        f"{stage}/tokens": float(sum(len(turn.utterance.ids) for episode in episodes for turn in episode.turns)),
+        f"{stage}/tokens": float(sum(episode.tokens_said for episode in episodes)),
     }
     outcomes = [episode.success for episode in episodes if episode.success is not None]
     if outcomes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -38,9 +38,7 @@ class Replay:
         """
         if not len(self):
             raise ValueError("cannot sample from an empty replay: add episodes first")
-        if newest is not None:
-            return draw(self.newest(newest), turns, generator)
-        return [self._all[self._first + index] for index in _drawn(self._length, len(self), turns, generator)]
+        return draw(self if newest is None else self.newest(newest), turns, generator)
 
     def newest(self, turns: int) -> list[Episode]:
         """The newest episodes that together hold ``turns`` turns, newest first."""
@@ -69,24 +67,21 @@ class Replay:
     def __iter__(self) -> Iterator[Episode]:
         return iter(self._all[self._first :])
 
-    def _length(self, index: int) -> int:
-        """Turns of an episode, counted from the oldest that is held."""
-        return len(self._all[self._first + index])
+    def __getitem__(self, index: int) -> Episode:
+        """The episode at ``index``, counted from the oldest that is held."""
+        return self._all[self._first + index]
 
 
-def draw(pool: Sequence[Episode], turns: int, generator: np.random.Generator) -> list[Episode]:
-    """Episodes drawn uniformly from ``pool``, without repeats, until they hold ``turns`` turns (or all there are)."""
-    return [pool[index] for index in _drawn(lambda index: len(pool[index]), len(pool), turns, generator)]
+def draw(pool: Sequence[Episode] | Replay, turns: int, generator: np.random.Generator) -> list[Episode]:
+    """Episodes drawn uniformly from ``pool``, without repeats, until they hold ``turns`` turns (or all there are).
 
-
-def _drawn(length: Callable[[int], int], count: int, turns: int, generator: np.random.Generator) -> list[int]:
-    """Indices below ``count``, without repeats, until what they stand for is ``turns`` long; the work does not grow
-    with ``count``."""
-    drawn: dict[int, None] = {}
+    The work does not grow with the pool.
+    """
+    drawn: dict[int, Episode] = {}
     total = 0
-    while total < turns and len(drawn) < count:
-        index = int(generator.integers(count))
+    while total < turns and len(drawn) < len(pool):
+        index = int(generator.integers(len(pool)))
         if index not in drawn:
-            drawn[index] = None
-            total += length(index)
-    return list(drawn)
+            drawn[index] = pool[index]
+            total += len(drawn[index])
+    return list(drawn.values())

@@ -69,7 +69,7 @@ def learn(run: Run, log: MetricLog, progress: Progress) -> None:
 
 
 def _speed(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
-    tokens = sum(len(turn.utterance.ids) for episode in episodes for turn in episode.turns)
+    tokens = sum(episode.tokens_said for episode in episodes)
     return {"time/games_per_s": len(episodes) / seconds, "time/tokens_per_s": tokens / seconds}
 
 

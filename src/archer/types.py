@@ -104,6 +104,11 @@ class Episode:
         return float(sum(turn.reward for turn in self.turns))
 
     @property
+    def tokens_said(self) -> int:
+        """Tokens of all utterances."""
+        return sum(len(turn.utterance.ids) for turn in self.turns)
+
+    @property
     def success(self) -> bool | None:
         """``info["success"]`` of the last turn where the environment reports it, else None."""
         flag = self.turns[-1].info.get("success")

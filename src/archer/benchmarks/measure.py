@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,7 @@ class Measure:
     name: str
     unit: str
     ours: float
-    reference: float | None
-    """None where there is nothing to compare with."""
+    reference: float
     target: float | None
     """The ratio to be reached."""
     ours_all: tuple[float, ...]
@@ -31,10 +31,8 @@ class Measure:
     less_is_better: bool = False
 
     @property
-    def ratio(self) -> float | None:
+    def ratio(self) -> float:
         """How many times as good as the reference."""
-        if self.reference is None:
-            return None
         return self.reference / self.ours if self.less_is_better else self.ours / self.reference
 
     def plain(self) -> dict[str, Any]:
@@ -42,7 +40,10 @@ class Measure:
         return {
             "name": self.name, "unit": self.unit, "ours": self.ours, "reference": self.reference, "ratio": self.ratio,
             "target": self.target, "roofline": self.roofline, "bound": self.bound,
-            "spread": {"ours": _ends(self.ours_all), "reference": _ends(self.reference_all)},
+            "spread": {
+                "ours": [min(self.ours_all), max(self.ours_all)],
+                "reference": [min(self.reference_all), max(self.reference_all)],
+            },
         }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def interleave(
     name: str,
     unit: str,
     ours: Callable[[], float],
-    reference: Callable[[], float] | None,
+    reference: Callable[[], float],
     *,
     repeats: int,
     target: float | None = None,
@@ -60,31 +61,20 @@ def interleave(
 
     least: seconds that one run of ours must take on this hardware, and what bounds it.
     """
-    rates: tuple[list[float], list[float]] = ([], [])
-    seconds: list[float] = []
+    ours_runs, reference_runs = [], []
     for _ in range(repeats):
-        amount, took = timed(ours)
-        rates[0].append(amount / took)
-        seconds.append(took)
-        if reference is not None:
-            amount, took = timed(reference)
-            rates[1].append(amount / took)
+        ours_runs.append(timed(ours))
+        reference_runs.append(timed(reference))
+    ours_all, reference_all = (tuple(amount / took for amount, took in runs) for runs in (ours_runs, reference_runs))
+    took = float(np.median([took for _, took in ours_runs]))
     return Measure(
-        name, unit, float(np.median(rates[0])), float(np.median(rates[1])) if rates[1] else None, target,
-        tuple(rates[0]), tuple(rates[1]),
-        roofline=least[0] / float(np.median(seconds)) if least else None, bound=least[1] if least else None,
+        name, unit, float(np.median(ours_all)), float(np.median(reference_all)), target, ours_all, reference_all,
+        roofline=least[0] / took if least else None, bound=least[1] if least else None,
     )  # fmt: skip
 
 
-def timed(call: Callable[[], float]) -> tuple[float, float]:
+def timed(call: Callable[[], Result]) -> tuple[Result, float]:
     """What a call returns, and the seconds it took."""
     began = time.perf_counter()
-    amount = call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return amount, time.perf_counter() - began
-
-
-def _ends(rates: tuple[float, ...]) -> list[float]:
-    """Slowest and fastest run."""
-    return [min(rates), max(rates)] if rates else []
+    result = call()
+    return result, time.perf_counter() - began

@@ -6,7 +6,6 @@ reading of weights and of cached keys and values. All else is arrangement.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from archer.benchmarks.measure import timed
 from archer.models.actor import Actor
 
 
@@ -39,25 +39,26 @@ class Work:
 
     def seconds(self, ceilings: Ceilings, dtype: torch.dtype) -> float:
         """The least time it can take: its operations or its bytes, whichever takes longer."""
-        return max(self.flops / ceilings.flops[_name(dtype)], self.bytes / ceilings.bandwidth)
+        return max(self.flops / ceilings.flops[type_name(dtype)], self.bytes / ceilings.bandwidth)
 
     def bound(self, ceilings: Ceilings, dtype: torch.dtype) -> str:
         """Which of the two it is."""
-        return "arithmetic" if self.flops / ceilings.flops[_name(dtype)] > self.bytes / ceilings.bandwidth else "memory"
+        return (
+            "arithmetic"
+            if self.flops / ceilings.flops[type_name(dtype)] > self.bytes / ceilings.bandwidth
+            else "memory"
+        )
 
 
-def measure_ceilings(device: str = "cpu") -> Ceilings:
+def measure_ceilings() -> Ceilings:
     """Matrix rates and memory bandwidth, medians of several seconds' work."""
     rates = {}
-    size = 8192 if device != "cpu" else 2048
     for dtype in (torch.float32, torch.bfloat16):
-        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        rates[_name(dtype)] = 2 * size**3 / _median(partial(torch.matmul, a, b), device)
-    count = 1 << (30 if device != "cpu" else 26)
-    source, target = (torch.zeros(count, dtype=torch.uint8, device=device) for _ in range(2))
-    bandwidth = 2 * count / _median(lambda: target.copy_(source), device)
-    name = torch.cuda.get_device_name() if device == "cuda" else "processor"
-    return Ceilings(name, torch.get_num_threads(), rates, bandwidth)
+        a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+        rates[type_name(dtype)] = 2 * 2048**3 / _median(partial(torch.matmul, a, b))
+    source, target = (torch.zeros(1 << 26, dtype=torch.uint8) for _ in range(2))
+    bandwidth = 2 * len(source) / _median(lambda: target.copy_(source))
+    return Ceilings("processor", torch.get_num_threads(), rates, bandwidth)
 
 
 def pass_flops(actor: Actor, tokens: float, context: float, predicted: float) -> float:
@@ -95,17 +96,11 @@ def decode_work(actor: Actor, steps: int, tokens: int, context: float, said: int
     )
 
 
-def _name(dtype: torch.dtype) -> str:
+def type_name(dtype: torch.dtype) -> str:
+    """`float32`, `bfloat16`, ..."""
     return str(dtype).removeprefix("torch.")
 
 
-def _median(call: Callable[[], Any], device: str, repeats: int = 7) -> float:
-    """Median seconds of a call."""
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        call()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return float(np.median(times[1:]))
+def _median(call: Callable[[], Any], repeats: int = 7) -> float:
+    """Median seconds of a call, the first one left out."""
+    return float(np.median([timed(call)[1] for _ in range(repeats + 1)][1:]))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,9 @@ import torch
 from archer.algorithms.actor import update_actor
 from archer.algorithms.critic import update_critic
 from archer.benchmarks.measure import Measure, interleave
-from archer.benchmarks.published import Published
+from archer.benchmarks.published import Published, Transition
 from archer.benchmarks.published import play_games as play_published
-from archer.benchmarks.roofline import Ceilings, Work, decode_work, pass_flops
+from archer.benchmarks.roofline import Ceilings, Work, decode_work, pass_flops, type_name
 from archer.benchmarks.workloads import ACTOR, CRITIC, Learning, Shape, play_games, said_tokens
 from archer.models.actor import Actor
 from archer.types import Episode
@@ -43,7 +42,7 @@ def playing_work(actor: Actor, episodes: list[Episode]) -> Work:
     """What playing these games must do at least, all of them side by side."""
     lengths = [len(episode.final_prompt_ids) for episode in episodes]
     tokens, context = sum(lengths), float(np.mean([(length + 1) / 2 for length in lengths]))
-    steps = max(sum(len(turn.utterance.ids) for turn in episode.turns) for episode in episodes)
+    steps = max(episode.tokens_said for episode in episodes)
     return decode_work(actor, steps, tokens, context, said_tokens(episodes))
 
 
@@ -60,16 +59,17 @@ def learning(actor: Actor, shape: Shape, ceilings: Ceilings, *, repeats: int) ->
     ]
     generator = np.random.default_rng(0)
 
-    def drawn(count: int = REFERENCE_BATCH) -> list[tuple[np.ndarray, np.ndarray, float, np.ndarray, bool]]:
-        return [transitions[i] for i in generator.choice(len(transitions), count, replace=False)]
+    def one_batch(update: Callable[[Sequence[Transition]], None]) -> float:
+        update([transitions[i] for i in generator.choice(len(transitions), REFERENCE_BATCH, replace=False)])
+        return float(REFERENCE_BATCH)
 
     critic = interleave(
-        "critic step", "transitions/s", lambda: critic_steps(ours, 4), _all(published.update_critic, drawn, 1),
+        "critic step", "transitions/s", lambda: critic_steps(ours, 4), lambda: one_batch(published.update_critic),
         repeats=repeats, target=15, least=_least(critic_work(ours, 4), ceilings, torch.float32),
     )  # fmt: skip
     yield critic
     step = interleave(
-        "actor step", "utterances/s", lambda: actor_steps(ours, 1), _all(published.update_actor, drawn, 1),
+        "actor step", "utterances/s", lambda: actor_steps(ours, 1), lambda: one_batch(published.update_actor),
         repeats=repeats, target=5,
     )  # fmt: skip
     yield step
@@ -115,22 +115,11 @@ def _iteration(play: Measure, critic: Measure, actor: Measure) -> Measure:
         return GAMES / of_play + CRITIC_STEPS * BATCH / of_critic + ACTOR_STEPS * BATCH / of_actor
 
     ours = seconds(play.ours, critic.ours, actor.ours)
-    assert play.reference is not None and critic.reference is not None and actor.reference is not None
     reference = seconds(play.reference, critic.reference, actor.reference)
     return Measure(
         f"iteration: {GAMES} games, {CRITIC_STEPS} critic and {ACTOR_STEPS} actor steps of {BATCH}", "iterations/h",
         3600 / ours, 3600 / reference, 20, (3600 / ours,), (3600 / reference,),
     )  # fmt: skip
-
-
-def _all(update: Callable[..., None], drawn: Callable[[], list], steps: int) -> Callable[[], float]:  # type: ignore[type-arg]
-    def run() -> float:
-        for _ in range(steps):
-            update(drawn())
-        gc.collect()
-        return float(steps * REFERENCE_BATCH)
-
-    return run
 
 
 def _count_games(actor: Actor, shape: Shape, games: int) -> float:
@@ -143,4 +132,4 @@ def _least(work: Work, ceilings: Ceilings, dtype: torch.dtype) -> tuple[float, s
 
 
 def _short(dtype: torch.dtype) -> str:
-    return {"float32": "fp32", "bfloat16": "bf16"}[str(dtype).removeprefix("torch.")]
+    return {"float32": "fp32", "bfloat16": "bf16"}[type_name(dtype)]

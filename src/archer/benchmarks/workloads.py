@@ -52,15 +52,6 @@ TINY = Shape(
     games=64,
 )  # fmt: skip
 GPT2 = Shape("GPT-2, 12 × 768", "gpt2", {"vocab_size": 50257, "n_positions": 1024}, games=16)
-SEVEN_B = Shape(
-    "7B, 32 × 4096",
-    "llama",
-    {
-        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "num_key_value_heads": 32, "vocab_size": 32000, "max_position_embeddings": 4096,
-    },
-    games=64,
-)  # fmt: skip
 
 
 class Talk:
@@ -80,12 +71,12 @@ class Talk:
         return OBSERVATION, -1.0, self.turn == self.turns, False, {}
 
 
-def build_actor(shape: Shape, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Actor:
+def build_actor(shape: Shape, dtype: torch.dtype = torch.float32) -> Actor:
     """A model of this shape with random weights."""
     tokenizer = train_tokenizer([], 300)
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = AutoConfig.for_model(shape.kind, **special, **shape.sizes, tie_word_embeddings=True)
-    with torch.random.fork_rng(), torch.device(device):
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return Actor(model, tokenizer, dtype)
@@ -115,18 +106,18 @@ def sampling() -> Sampling:
     return Sampling(max_tokens=UTTERANCE_TOKENS)
 
 
-def play_games(actor: Actor, shape: Shape, games: int | None = None, parallel: int | None = None) -> list[Episode]:
+def play_games(actor: Actor, shape: Shape, games: int | None = None) -> list[Episode]:
     """``games`` games of this shape, its own number if not told."""
     seeds = list(range(games or shape.games))
     return play(
         actor, lambda: Talk(shape.turns), seeds, task="talk", sampling=sampling(),
-        limits=Limits(shape.turns, shape.tokens, parallel or len(seeds)),
+        limits=Limits(shape.turns, shape.tokens, len(seeds)),
     )  # fmt: skip
 
 
 def said_tokens(episodes: list[Episode]) -> int:
     """Tokens that the agent said."""
-    return sum(len(turn.utterance.ids) for episode in episodes for turn in episode.turns)
+    return sum(episode.tokens_said for episode in episodes)
 
 
 @dataclass

@@ -31,7 +31,7 @@ def print_speed(console: Console, found: Mapping[str, Any]) -> None:
                 f"{measure['name']} ({measure['unit']})",
                 _with_spread(measure["ours"], spread["ours"]),
                 _with_spread(measure["reference"], spread["reference"]),
-                f"{measure['ratio']:.1f}x" if measure["ratio"] else "",
+                f"{measure['ratio']:.1f}x",
                 f"{measure['target']:g}x" if measure["target"] else "",
                 f"{measure['roofline']:.0%}, {measure['bound']}" if measure["roofline"] else "",
             ]
@@ -46,7 +46,5 @@ def print_speed(console: Console, found: Mapping[str, Any]) -> None:
     print_table(console, "Growth", growth)
 
 
-def _with_spread(value: float | None, ends: list[float]) -> str:
-    if value is None:
-        return ""
+def _with_spread(value: float, ends: list[float]) -> str:
     return f"{value:,.4g}" if len(set(ends)) < 2 else f"{value:,.4g} [{ends[0]:,.4g}, {ends[1]:,.4g}]"

@@ -43,9 +43,14 @@ class Places:
         return np.append(np.flatnonzero(np.diff(self.rows, prepend=-1)), len(self.rows))
 
     @cached_property
+    def own_columns(self) -> Ints:
+        """Column of each token on its own row, behind what lies on the trunk."""
+        return self.columns - self.shared
+
+    @cached_property
     def own(self) -> Ints:
         """How many tokens of its own row each token sees, itself included."""
-        return self.columns - self.shared + 1
+        return self.own_columns + 1
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class CompiledBackend:
 
         kernel(
             array_of(store.keys), array_of(store.values), array_of(keys.contiguous()), array_of(values.contiguous()),
-            places.rows, places.own - 1,
+            places.rows, places.own_columns,
         )  # fmt: skip
 
     def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
@@ -136,7 +141,7 @@ class TorchBackend:
         return Store(like.new_zeros(rows, heads, tokens, width), like.new_zeros(rows, heads, tokens, width))
 
     def write(self, store: Store, keys: Tensor, values: Tensor, places: Places) -> None:
-        row, column = (torch.from_numpy(index).to(keys.device) for index in (places.rows, places.own - 1))
+        row, column = (torch.from_numpy(index).to(keys.device) for index in (places.rows, places.own_columns))
         store.keys[row, :, column] = keys
         store.values[row, :, column] = values
 

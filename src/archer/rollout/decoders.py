@@ -14,10 +14,8 @@ from torch.nn.functional import embedding, linear
 
 from archer.models.actor import Actor
 from archer.rollout.attention import reading_slots, register
-from archer.rollout.backends import CompiledBackend, Places, Scoring, array_of, backend_for
+from archer.rollout.backends import CompiledBackend, Ints, Places, Scoring, array_of, backend_for
 from archer.rollout.cache import SlotCache
-
-Ints = npt.NDArray[np.int64]
 
 
 class Decoder(Protocol):
@@ -148,7 +146,7 @@ class LlamaDecoder:
             rms_norm(x.numpy(), layer["norm"], self.epsilon, array_of(hidden))
             projected = linear(hidden, *layer["project"])
             rotate_and_store(
-                array_of(projected), cosine, sine, places.columns, places.rows, places.own - 1,
+                array_of(projected), cosine, sine, places.columns, places.rows, places.own_columns,
                 queries.numpy(), array_of(store.keys), array_of(store.values),
             )  # fmt: skip
             seen = cache.attend(number, queries, scoring)
@@ -173,6 +171,15 @@ def decoder_of(actor: Actor) -> Decoder:
         fast = isinstance(backend_for(actor.device), CompiledBackend) and LlamaDecoder.fits(actor)
         decoder = _DECODERS[actor] = LlamaDecoder(actor) if fast else AnyDecoder(actor)
     return decoder
+
+
+def refresh(actor: Actor) -> None:
+    """Let the actor's decoder take over its weights as they are now; a new one has just done so."""
+    known = _DECODERS.get(actor)
+    if known is None:
+        decoder_of(actor)
+    else:
+        known.refresh()
 
 
 def _alive(actor: ref[Actor]) -> Actor:

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from archer.models.actor import Actor
-from archer.rollout.backends import Places
+from archer.rollout.backends import Ints, Places
 from archer.rollout.cache import SlotCache
 from archer.rollout.decoders import decoder_of
 from archer.rollout.sampling import Sampling, cut, enders, stream_key, uniform
 from archer.types import Ids, LogProbs, Utterance
-
-Ints = npt.NDArray[np.int64]
 
 TOKENS_AT_ONCE = 4096
 """Most tokens of one forward pass: bounds its memory, and how long a long prompt keeps the others waiting."""

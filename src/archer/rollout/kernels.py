@@ -236,7 +236,7 @@ def draw(logits, lines, uniforms, tokens, logprobs):
                 b += 1
             for v in range(b * block, min((b + 1) * block, vocabulary)):
                 weight = exp(row[v] - top)
-                if weight > 0 and chosen < 0 and row[v] > top - np.float32(87):
+                if chosen < 0 and row[v] > top - np.float32(87):
                     if left < weight:
                         chosen = v
                     left -= weight

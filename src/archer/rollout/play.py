@@ -13,7 +13,7 @@ import numpy as np
 from archer.config import RolloutConfig
 from archer.envs.base import Environment, check_reset, check_step, close
 from archer.models.actor import Actor
-from archer.rollout.decoders import decoder_of
+from archer.rollout.decoders import refresh
 from archer.rollout.engine import Engine
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
@@ -99,7 +99,7 @@ def play(
     depends on its seed, how often that stood in ``seeds`` before, and the weights only.
     """
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
-    decoder_of(actor).refresh()
+    refresh(actor)
     engine = Engine(actor, min(limits.parallel, len(seeds)), limits.max_tokens, sampling)
     games: dict[int, tuple[int, Game]] = {}  # by row: which of seeds, and the game
     episodes: dict[int, Episode] = {}

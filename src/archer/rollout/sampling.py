@@ -35,11 +35,11 @@ class Sampling:
     """Texts that end an utterance, wherever they fall between tokens; what is said ends before them."""
 
     @classmethod
-    def of(cls, rollout: RolloutConfig, *, greedy: bool = False) -> Sampling:
+    def of(cls, rollout: RolloutConfig) -> Sampling:
         """What a run's settings say."""
         return cls(
-            rollout.utterance_tokens, greedy, rollout.temperature, rollout.top_k, rollout.top_p, rollout.min_p,
-            rollout.stop,
+            rollout.utterance_tokens, temperature=rollout.temperature,
+            top_k=rollout.top_k, top_p=rollout.top_p, min_p=rollout.min_p, stop=rollout.stop,
         )  # fmt: skip
 
     @property
@@ -55,9 +55,9 @@ class Sampling:
             logits = logits.masked_fill(logits < least, -torch.inf)
         if self.top_p < 1:
             ordered, order = logits.sort(dim=-1, descending=True)
-            before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-            dropped = (before >= self.top_p).scatter(-1, order, before >= self.top_p)
-            logits = logits.masked_fill(dropped, -torch.inf)
+            probability = ordered.softmax(dim=-1)
+            dropped = probability.cumsum(dim=-1) - probability >= self.top_p
+            logits = logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
         if self.min_p > 0:
             probability = logits.softmax(dim=-1)
             logits = logits.masked_fill(probability < self.min_p * probability.amax(dim=-1, keepdim=True), -torch.inf)
@@ -78,27 +78,26 @@ def cut(text: str, stop: Sequence[str]) -> str:
     return text[: min(found)].strip() if found else text
 
 
-_GOLDEN, _MIX = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_WORD = (1 << 64) - 1
+_GOLDEN, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
+def _mix(state: Any) -> Any:
+    """SplitMix64's finaliser (Steele et al. 2014), of a whole number or of an array of uint64."""
+    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    state = (state ^ state >> 27) * 0x94D049BB133111EB & _WORD
+    return state ^ state >> 31
 
 
 def stream_key(seed: Sequence[int]) -> int:
-    """One number out of several, far from those of similar ones (SplitMix64, Steele et al. 2014)."""
+    """One number out of several, far from those of similar ones."""
     key = 0
     for word in seed:
-        key = (key ^ (word & _WORD)) + _GOLDEN & _WORD
-        key = (key ^ key >> 30) * _MIX[0] & _WORD
-        key = (key ^ key >> 27) * _MIX[1] & _WORD
-        key ^= key >> 31
+        key = _mix((key ^ (word & _WORD)) + _GOLDEN & _WORD)
     return key
 
 
 def uniform(keys: npt.NDArray[np.uint64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Numbers in [0, 1), each by its key and column alone (SplitMix64 as a counter-based generator)."""
-    with np.errstate(over="ignore"):
-        state = keys + (columns.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
-        state = (state ^ state >> np.uint64(30)) * np.uint64(_MIX[0])
-        state = (state ^ state >> np.uint64(27)) * np.uint64(_MIX[1])
-        state ^= state >> np.uint64(31)
-    numbers: npt.NDArray[np.float32] = (state >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    state = _mix(keys + (columns.astype(np.uint64) + 1) * _GOLDEN)
+    numbers: npt.NDArray[np.float32] = (state >> 40).astype(np.float32) * np.float32(2**-24)
     return numbers

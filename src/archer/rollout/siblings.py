@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archer.models.actor import Actor
-from archer.rollout.decoders import decoder_of
+from archer.rollout.decoders import refresh
 from archer.rollout.engine import Engine
 from archer.rollout.sampling import Sampling
 from archer.types import Episode, Ids, Utterance
@@ -44,7 +44,7 @@ class SiblingSampler:
 
         Fastest where states of one conversation follow each other, the earlier ones first.
         """
-        decoder_of(self.actor).refresh()
+        refresh(self.actor)
         at_once = max(1, ROWS // count)
         return [
             group

@@ -25,5 +25,5 @@ def credit(episodes: Sequence[Episode], critic: Critic | None, config: CriticCon
     advantages: list[Tensor] = []
     for part, values in values_of(episodes, critic, by_token=True):
         gained = (token_returns_of(values, part, config.discount, config.trace) - values.v_tokens).mean(dim=-1)
-        advantages += torch.split(gained, [sum(len(turn.utterance.ids) for turn in episode.turns) for episode in part])
+        advantages += torch.split(gained, [episode.tokens_said for episode in part])
     return whiten(advantages)

@@ -48,7 +48,7 @@ def token_returns_of(values: Values, episodes: Sequence[Episode], discount: floa
     ends = torch.tensor([len(turn.utterance.ids) for turn in turns]).cumsum(0) - 1
     rewards = torch.zeros(len(values.v_tokens)).index_copy(0, ends, torch.tensor([turn.reward for turn in turns]))
     gamma = torch.ones(len(rewards)).index_fill(0, ends, discount)
-    lengths = [sum(len(turn.utterance.ids) for turn in episode.turns) for episode in episodes]
+    lengths = [episode.tokens_said for episode in episodes]
     return lambda_returns(
         rewards.to(values.v_tokens),
         after_each_turn(values.v_tokens, values.v_final, lengths),
