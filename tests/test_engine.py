@@ -180,6 +180,23 @@ def test_logits_that_are_no_numbers_are_refused(actor: Actor) -> None:
         engine.step()
 
 
+@pytest.mark.parametrize("window", [0, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tokens_see_the_same_alone_and_side_by_side_to_the_last_bit(window: int, dtype: torch.dtype) -> None:
+    """Four tokens of a row look at keys together, and what is left over one by one: every sum is the same chain."""
+    compiled, scoring = CompiledBackend(), Scoring(0.3, window=window)
+    generator = torch.Generator().manual_seed(0)
+    query, keys, values = (torch.randn(90, 2, 40, generator=generator).to(dtype) for _ in range(3))
+    columns, nowhere = np.arange(90), np.zeros(90, np.int64)
+    store = compiled.allocate(1, 2, 90, 40, query)
+    every = Places(nowhere, columns, nowhere, nowhere)
+    compiled.write(store, keys, values, every)
+    together = compiled.attend(query, store, store, every, scoring)
+    for n in range(90):
+        place = Places(nowhere[[n]], columns[[n]], nowhere[[n]], nowhere[[n]])
+        assert torch.equal(compiled.attend(query[[n]], store, store, place, scoring), together[[n]])
+
+
 def test_what_is_said_does_not_depend_on_the_batch_to_the_last_bit(actor: Actor) -> None:
     def say(seeds: list[int]) -> dict[int, bytes]:
         engine = Engine(actor, len(seeds), 40, Sampling(max_tokens=8))

@@ -39,8 +39,9 @@ class Places:
 
     @cached_property  # every layer asks
     def begins(self) -> Ints:
-        """Where each stretch of tokens of one row begins, and the end of the last: they stand next to each other."""
-        return np.append(np.flatnonzero(np.diff(self.rows, prepend=-1)), len(self.rows))
+        """Where each stretch begins, tokens of one row that follow each other, and the end of the last."""
+        breaks = (np.diff(self.rows, prepend=-1) != 0) | (np.diff(self.columns, prepend=-1) != 1)
+        return np.append(np.flatnonzero(breaks), len(self.rows))
 
     @cached_property
     def own_columns(self) -> Ints:
@@ -87,9 +88,8 @@ class Backend(Protocol):
         ...
 
 
-LINE, CLASH = 16, 256
-"""Rows of keys are a multiple of so many numbers long, but not of so many: at high powers of two all rows of a matrix
-would fight for the same lines of the processor's cache."""
+LANES = 16
+"""Numbers that the kernels take at once."""
 
 
 NO_SINK = np.float32(-1e30)
@@ -99,9 +99,11 @@ class CompiledBackend:
     """Numba kernels for float32 and bfloat16 on a processor: no padding, and sums that do not depend on the batch."""
 
     def allocate(self, rows: int, heads: int, tokens: int, width: int, like: Tensor) -> Store:
-        apart = tokens + -tokens % LINE
-        apart += LINE if apart % CLASH == 0 else 0
-        return Store(like.new_empty(rows, heads, width, apart), like.new_empty(rows, heads, tokens, width))
+        # An odd number of blocks: at high powers of two, conversations would fight for the same lines of the
+        # processor's cache.
+        blocks = -(-tokens // LANES) | 1
+        keys = like.new_empty(rows, heads, blocks, width, LANES)
+        return Store(keys, like.new_empty(rows, heads, blocks * LANES, width + -width % LANES))
 
     def write(self, store: Store, keys: Tensor, values: Tensor, places: Places) -> None:
         from archer.rollout.kernels import store as kernel
@@ -115,7 +117,8 @@ class CompiledBackend:
         from archer.rollout import kernels
 
         kernel = kernels.attend if torch.get_num_threads() == 1 else kernels.attend_parallel
-        out = np.empty(query.shape, np.float32)
+        width = query.shape[2]
+        out = np.empty((*query.shape[:2], width + -width % LANES), np.float32)
         sinks = NO_SINK if scoring.sinks is None else scoring.sinks.float().numpy()
         kernel(
             query.float().contiguous().numpy(), array_of(store.keys), array_of(store.values),
@@ -124,7 +127,7 @@ class CompiledBackend:
             np.float32(scoring.scale), scoring.window, np.float32(scoring.softcap),
             np.broadcast_to(sinks, query.shape[1:2]).copy(), out,
         )  # fmt: skip
-        return torch.from_numpy(out).to(query.dtype)
+        return torch.from_numpy(out)[:, :, :width].to(query.dtype)
 
     def draw(self, logits: Tensor, lines: Ints, uniforms: Floats) -> tuple[Ints, Floats]:
         from archer.rollout.kernels import draw as kernel

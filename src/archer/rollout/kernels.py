@@ -1,8 +1,9 @@
 """Attention over cached conversations on a processor, compiled when first used (Numba).
 
 Every token looks at its own conversation up to itself, whatever the others in the batch look at: no padding, no mask,
-and sums whose order does not depend on the batch. Keys lie transposed, [rows, heads, width, tokens], so that both inner
-loops run along memory. bfloat16 is stored as its 16 bits and widened in the registers.
+and sums whose order does not depend on the batch. Keys lie in blocks of sixteen tokens, transposed within, [rows,
+heads, blocks, width, 16], and values as they come, [rows, heads, tokens, width]: both are read from front to back.
+bfloat16 is stored as its 16 bits and widened in the registers.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic, overload
 
+from archer.rollout.backends import LANES, NO_SINK
+from archer.rollout.vectors import add_weighted, dot
+
 OPTIONS: Any = {
     "fastmath": {"nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc"},
+    "error_model": "numpy",  # a division that may raise would keep its loop from being vectorised
     "nogil": True,
     "cache": True,
 }
@@ -89,102 +94,128 @@ def exp(x):
 
 
 @njit(**OPTIONS)
-def _scores(scores, query, keys, low, high, scale):
-    """scores[t - low] = scale · query · keys[:, t] for low ≤ t < high."""
-    # Loops run from 0 over slices: an index that might be negative would keep the compiler from vectorising.
-    width, tokens = keys.shape[0], high - low
-    for t in range(tokens):
-        scores[t] = np.float32(0)
-    d = 0
-    while d + 8 <= width:
-        q0, q1, q2, q3 = query[d] * scale, query[d + 1] * scale, query[d + 2] * scale, query[d + 3] * scale
-        q4, q5, q6, q7 = query[d + 4] * scale, query[d + 5] * scale, query[d + 6] * scale, query[d + 7] * scale
-        k0, k1 = keys[d, low:high], keys[d + 1, low:high]
-        k2, k3 = keys[d + 2, low:high], keys[d + 3, low:high]
-        k4, k5 = keys[d + 4, low:high], keys[d + 5, low:high]
-        k6, k7 = keys[d + 6, low:high], keys[d + 7, low:high]
-        for t in range(tokens):
-            scores[t] += ((q0 * widen(k0[t]) + q1 * widen(k1[t])) + (q2 * widen(k2[t]) + q3 * widen(k3[t]))) + (
-                (q4 * widen(k4[t]) + q5 * widen(k5[t])) + (q6 * widen(k6[t]) + q7 * widen(k7[t]))
-            )
-        d += 8
+def _score(queries, keys, low, high, scores):
+    """scores[q][t] = queries[q] · keys[t] for low ≤ t < high, and for what else lies in the same blocks."""
+    b, blocks = low // LANES, (high + LANES - 1) // LANES
+    while b + 4 <= blocks:
+        dot(queries, keys, (b, b + 1, b + 2, b + 3), scores)
+        b += 4
+    while b < blocks:
+        dot(queries, keys, (b,), scores)
+        b += 1
+
+
+@njit(**OPTIONS)
+def _mix(weights, values, low, high, outs):
+    """outs[q] += Σ weights[q][t] · values[t], low ≤ t < high."""
+    d, width = 0, values.shape[1]
+    while d + 4 * LANES <= width:
+        add_weighted(outs, weights, values, low, high, (d, d + LANES, d + 2 * LANES, d + 3 * LANES))
+        d += 4 * LANES
+    while d + 2 * LANES <= width:
+        add_weighted(outs, weights, values, low, high, (d, d + LANES))
+        d += 2 * LANES
     while d < width:
-        q0, k0 = query[d] * scale, keys[d, low:high]
-        for t in range(tokens):
-            scores[t] += q0 * widen(k0[t])
-        d += 1
+        add_weighted(outs, weights, values, low, high, (d,))
+        d += LANES
 
 
 @njit(**OPTIONS)
-def _mix(out, weights, values):
-    """out += Σ weights[t] · values[t]."""
-    tokens, width = values.shape
-    t = 0
-    while t + 8 <= tokens:
-        w0, w1, w2, w3 = weights[t], weights[t + 1], weights[t + 2], weights[t + 3]
-        w4, w5, w6, w7 = weights[t + 4], weights[t + 5], weights[t + 6], weights[t + 7]
-        v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
-        v4, v5, v6, v7 = values[t + 4], values[t + 5], values[t + 6], values[t + 7]
-        for d in range(width):
-            out[d] += ((w0 * widen(v0[d]) + w1 * widen(v1[d])) + (w2 * widen(v2[d]) + w3 * widen(v3[d]))) + (
-                (w4 * widen(v4[d]) + w5 * widen(v5[d])) + (w6 * widen(v6[d]) + w7 * widen(v7[d]))
-            )
-        t += 8
-    while t < tokens:
-        w0, v0 = weights[t], values[t]
-        for d in range(width):
-            out[d] += w0 * widen(v0[d])
-        t += 1
-
-
-@njit(**OPTIONS)
-def _attend_one(query, keys, values, trunk_keys, trunk_values, shared, own, scale, window, cap, sink, scores, out):
-    """One head of one token: softmax over ``shared`` trunk tokens and ``own`` tokens behind them, last ones first."""
-    end = shared + own
-    low = max(0, end - window) if window > 0 else 0  # of both together
-    first, behind = min(low, shared), max(0, low - shared)  # of the trunk, of its own
-    trunk_scores, own_scores, scores = scores[first:shared], scores[shared + behind : end], scores[low:end]
-    if shared > first:
-        _scores(trunk_scores, query, trunk_keys, first, shared, scale)
-    _scores(own_scores, query, keys, behind, own, scale)
-    if cap > 0:
-        for t in range(scores.shape[0]):
-            scores[t] = cap * np.tanh(scores[t] / cap)
-    top = scores[0]
+def _bend(scores, scale, cap):
+    """Scores as the layer wants them, and the highest."""
+    top = NO_SINK
     for t in range(scores.shape[0]):
+        scores[t] *= scale
+        if cap > 0:
+            scores[t] = cap * np.tanh(scores[t] / cap)
         top = max(top, scores[t])
-    top = max(top, sink)
-    total = exp(sink - top)
+    return top
+
+
+@njit(**OPTIONS)
+def _weigh(scores, top):
+    """exp(scores - top), and the sum of it."""
+    total = np.float32(0)
     for t in range(scores.shape[0]):
         weight = exp(scores[t] - top)
         scores[t] = weight
         total += weight
-    total = np.float32(1) / total
+    return total
+
+
+@njit(**OPTIONS)
+def _softmax(trunk_scores, scores, scale, cap, sink):
+    """Both together into weights that sum to one, less what ``sink`` takes."""
+    top = max(max(_bend(trunk_scores, scale, cap), _bend(scores, scale, cap)), sink)
+    total = np.float32(1) / (_weigh(trunk_scores, top) + _weigh(scores, top) + exp(sink - top))
+    for t in range(trunk_scores.shape[0]):
+        trunk_scores[t] *= total
     for t in range(scores.shape[0]):
         scores[t] *= total
-    out[:] = np.float32(0)
-    if shared > first:
-        _mix(out, trunk_scores, trunk_values[first:shared])
-    _mix(out, own_scores, values[behind:own])
+
+
+@njit(**OPTIONS)
+def _first_seen(shared, own, window):
+    """The first token seen of the trunk, and of its own row, by one that sees the last ``window`` (0: all)."""
+    low = max(0, shared + own - window) if window > 0 else 0
+    return min(low, shared), max(0, low - shared)
+
+
+@njit(**OPTIONS)
+def _attend_some(
+    queries, keys, values, trunk_keys, trunk_values, shared, own, scale, window, cap, sink, trunk_scores, scores, outs
+):
+    """One head of tokens that follow each other on a row, the first of which sees ``own`` of it, the next one more."""
+    end = own + len(queries) - 1
+    trunk_low, own_low = _first_seen(shared, own, window)
+    if shared > trunk_low:
+        _score(queries, trunk_keys, trunk_low, shared, trunk_scores)
+    _score(queries, keys, own_low, end, scores)
+    for i in range(len(queries)):
+        trunk_first, first = _first_seen(shared, own + i, window)
+        _softmax(trunk_scores[i][trunk_first:shared], scores[i][first : own + i], scale, cap, sink)
+        trunk_scores[i][trunk_low:trunk_first] = np.float32(0)
+        scores[i][own_low:first] = np.float32(0)
+        scores[i][own + i : end] = np.float32(0)
+        outs[i][:] = np.float32(0)
+    if shared > trunk_low:
+        _mix(trunk_scores, trunk_values, trunk_low, shared, outs)
+    _mix(scores, values, own_low, end, outs)
 
 
 def _attend(
     query, keys, values, trunk_keys, trunk_values, begins, rows, trunk_rows, shared, own, scale, window, cap, sinks, out
 ):
     """``out`` [N, heads, width] for ``query`` [N, heads, width]: token n sees shared[n] tokens of its trunk's row and
-    own[n] of its own row. Tokens of one row stand next to each other, from begins[s] to begins[s + 1]: a head's keys
-    and values are fetched once for all of them."""
+    own[n] of its own row. From begins[s] to begins[s + 1] they follow each other on one row: four of them look at a key
+    together, which is read and widened once."""
     heads = query.shape[1]
     group = heads // keys.shape[1]
     for s in prange(len(begins) - 1):
-        scores = np.empty(shared[begins[s + 1] - 1] + own[begins[s + 1] - 1], np.float32)
+        first, last = begins[s], begins[s + 1]
+        row, trunk_row, trunk_seen = rows[first], trunk_rows[first], shared[first]
+        a = np.empty((4, trunk_seen + LANES), np.float32)
+        b = np.empty((4, own[last - 1] + LANES), np.float32)
         for h in range(heads):
-            for n in range(begins[s], begins[s + 1]):
-                _attend_one(
-                    query[n, h], keys[rows[n], h // group], values[rows[n], h // group],
-                    trunk_keys[trunk_rows[n], h // group], trunk_values[trunk_rows[n], h // group],
-                    shared[n], own[n], scale, window, cap, sinks[h], scores, out[n, h],
-                )  # fmt: skip
+            k, v = keys[row, h // group], values[row, h // group]
+            trunk_k, trunk_v = trunk_keys[trunk_row, h // group], trunk_values[trunk_row, h // group]
+            n = first
+            while n < last:
+                if last - first >= 4:
+                    n = min(n, last - 4)
+                    _attend_some(
+                        (query[n, h], query[n + 1, h], query[n + 2, h], query[n + 3, h]),
+                        k, v, trunk_k, trunk_v, trunk_seen, own[n], scale, window, cap, sinks[h],
+                        (a[0], a[1], a[2], a[3]), (b[0], b[1], b[2], b[3]),
+                        (out[n, h], out[n + 1, h], out[n + 2, h], out[n + 3, h]),
+                    )  # fmt: skip
+                    n += 4
+                else:
+                    _attend_some(
+                        (query[n, h],), k, v, trunk_k, trunk_v, trunk_seen, own[n], scale, window, cap, sinks[h],
+                        (a[0],), (b[0],), (out[n, h],),
+                    )  # fmt: skip
+                    n += 1
 
 
 attend = njit(**OPTIONS)(_attend)
@@ -195,11 +226,22 @@ attend_parallel = njit(parallel=True, **OPTIONS)(_attend)
 def store(keys, values, new_keys, new_values, rows, columns):
     """Put the keys and values of N tokens, [N, heads, width], where they belong."""
     tokens, heads, width = new_keys.shape
-    for n in range(tokens):
-        for h in range(heads):
+    for h in range(heads):
+        for n in range(tokens):
+            key, value = keys[rows[n], h, columns[n] // LANES, :, columns[n] % LANES], values[rows[n], h, columns[n]]
             for d in range(width):
-                keys[rows[n], h, d, columns[n]] = new_keys[n, h, d]
-                values[rows[n], h, columns[n], d] = new_values[n, h, d]
+                key[d] = new_keys[n, h, d]
+            for d in range(width):
+                value[d] = new_values[n, h, d]
+
+
+@njit(**OPTIONS)
+def _mass(logits, top):
+    """Σ exp(logits - top)."""
+    total = np.float32(0)
+    for v in range(logits.shape[0]):
+        total += exp(logits[v] - top)
+    return total
 
 
 @njit(**OPTIONS)
@@ -209,7 +251,7 @@ def draw(logits, lines, uniforms, tokens, logprobs):
     uniforms: [n] in [0, 1); a negative one takes the most likely token.
     """
     vocabulary = logits.shape[1]
-    block = 256
+    block = 64
     sums = np.empty((vocabulary + block - 1) // block, np.float32)
     for n in range(lines.shape[0]):
         row = logits[lines[n]]
@@ -218,11 +260,8 @@ def draw(logits, lines, uniforms, tokens, logprobs):
             top = max(top, row[v])
         total = np.float32(0)
         for b in range(sums.shape[0]):
-            part = np.float32(0)
-            for v in range(b * block, min((b + 1) * block, vocabulary)):
-                part += exp(row[v] - top)
-            sums[b] = part
-            total += part
+            sums[b] = _mass(row[b * block : min((b + 1) * block, vocabulary)], top)
+            total += sums[b]
         chosen = -1
         if uniforms[n] < 0:
             for v in range(vocabulary):

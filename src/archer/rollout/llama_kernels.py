@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from archer.rollout.backends import LANES
 from archer.rollout.kernels import OPTIONS, exp, narrow, widen
 
 
@@ -52,11 +53,11 @@ def rotate_and_store(projected, cosine, sine, positions, rows, columns, queries,
                 out[half + d] = b * cos[d] + a * sin[d]
         for h in range(kept):
             at = (heads + h) * width
-            part, turned = row[at : at + width], keys[rows[n], h]
+            part, turned = row[at : at + width], keys[rows[n], h, columns[n] // LANES, :, columns[n] % LANES]
             for d in range(half):
                 a, b = widen(part[d]), widen(part[half + d])
-                turned[d, columns[n]] = narrow(a * cos[d] - b * sin[d], keys)
-                turned[half + d, columns[n]] = narrow(b * cos[d] + a * sin[d], keys)
+                turned[d] = narrow(a * cos[d] - b * sin[d], keys)
+                turned[half + d] = narrow(b * cos[d] + a * sin[d], keys)
             at = (heads + kept + h) * width
             part, told = row[at : at + width], values[rows[n], h, columns[n]]
             for d in range(width):
