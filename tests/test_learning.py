@@ -14,11 +14,11 @@ from archer.algorithms.credit import CREDITS
 from archer.algorithms.low.spoken import siblings_advantage
 from archer.algorithms.presets import PRESETS
 from archer.config import RunConfig
+from archer.gathering import collect
 from archer.models.batch import collate
 from archer.run import restore
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build
-from archer.training import collect
 
 TASK: dict[str, Any] = {
     "model": {"actor": None, "critic_model": None, "tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},
@@ -94,7 +94,7 @@ def test_credit_reaches_the_turn_that_decided(preset: str, lowest: float, highes
     """Size of the advantages of first utterances, which alone are paid, over that of the second ones."""
     _learned(preset, "tests.worlds:TwoSteps", tmp_path / "run", iterations=15)
     run = restore(RunFolder.open(tmp_path / "run"))
-    games = collect(run)
+    games = collect(run, run.agent.actor, run.iteration + 1, run.agent.policy_version).episodes
     if preset == "archer":
         fresh = run.sampler.sample(games, 4, [0])
         with torch.no_grad():

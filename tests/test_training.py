@@ -78,11 +78,11 @@ def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: 
     script = f"""
 import os, signal, sys
 from pathlib import Path
-import archer.training as training, archer.metrics as metrics, archer.algorithms.critic
+import archer.training as training, archer.gathering as gathering, archer.metrics as metrics, archer.algorithms.critic
 from archer.config import RunConfig
 from archer.settings import load_yaml
 config = load_yaml(RunConfig(), Path({str(config)!r}))
-place = {{"collect": training, "update_critic": training, "update_actor": training, "write_shard": training,
+place = {{"collect": gathering, "update_critic": training, "update_actor": training, "write_shard": training,
          "log": metrics.MetricLog, "save": training, "rename": Path}}[{moment!r}]
 original, count = getattr(place, {moment!r}), 0
 def deadly(*args, **kwargs):

@@ -175,9 +175,9 @@ def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
     return Beginning(actor, episodes, skipped, checkpoint, played)
 
 
-def load_actor(config: RunConfig, checkpoint: Path) -> Actor:
-    """A checkpoint's actor, ready to learn."""
-    actor = Actor.from_pretrained(checkpoint / "actor")
+def load_actor(config: RunConfig, checkpoint: Path, name: str = "actor") -> Actor:
+    """A checkpoint's actor, ready to learn, or another policy that it keeps."""
+    actor = Actor.from_pretrained(checkpoint / name)
     actor.precision = PRECISIONS[config.model.precision]
     return actor.to(config.device)
 

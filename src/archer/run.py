@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,8 @@ def assemble(
         agent.critic = begin_critic(config, actor, demonstrations)
         agent.target_critic = agent.critic.target()
         agent.critic_optimizer = make_optimizer(agent.critic, config.critic)
+    if config.rollout.overlap:
+        agent.behavior = deepcopy(actor).requires_grad_(False)
     if config.actor.method == "baseline":
         agent.baseline = TokenBaseline.from_actor(actor).to(config.device)
         agent.baseline.value.set_units(0.0, agent.learned_critic.unit)  # advantages lie around 0
@@ -153,6 +156,8 @@ def save(run: Run) -> None:
 
     def fill(folder: Path) -> None:
         run.agent.actor.save_pretrained(folder / "actor")
+        if run.agent.behavior is not None:
+            run.agent.behavior.save_pretrained(folder / "behavior")
         for name, (network, optimizer) in _networks(run.agent).items():
             if network is not None:
                 save_module(folder / f"{name}.safetensors", network)
@@ -161,6 +166,7 @@ def save(run: Run) -> None:
         state = {
             "iteration": run.iteration,
             "policy_version": run.agent.policy_version,
+            "behavior_version": run.agent.behavior_version,
             "games_before": run.games_before,
         }
         write_json(folder / "state.json", state)
@@ -190,6 +196,9 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     state = read_state(checkpoint)
     run.iteration, run.games_before = state["iteration"], state["games_before"]
     run.agent.policy_version = state["policy_version"]
+    if run.agent.behavior is not None:
+        run.agent.behavior.load_state_dict(load_actor(config, checkpoint, "behavior").state_dict())
+        run.agent.behavior_version = state["behavior_version"]
     folder.forget_after(run.iteration)
     if config.rollout.games:
         _refill(run)

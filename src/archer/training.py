@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from archer.algorithms.supervised import clone
 from archer.beginning import Beginning, begin
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.evaluation import evaluate_actor, reference_return, training_seed
+from archer.evaluation import evaluate_actor, reference_return
 from archer.files import write_json
+from archer.gathering import Games, gathering
 from archer.health.critic import critic_health
 from archer.metrics import MetricLog, Tracker, episode_metrics
 from archer.progress import Progress
@@ -33,56 +34,47 @@ CRITIC, ACTOR, SUPERVISED, CRITIC_START = 1, 2, 3, 4
 
 
 def learn(run: Run, log: MetricLog, progress: Progress) -> None:
-    """Play, keep, update the critic, update the actor, measure, save; until all iterations are done."""
+    """Iterations until all are done."""
+    with gathering(run) as gather:
+        while run.iteration < run.config.iterations:
+            iterate(run, gather, log, progress)
+
+
+def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Progress) -> None:
+    """Play, keep, update the critic, update the actor, measure, save."""
     config = run.config
-    while run.iteration < config.iterations:
-        began = time.perf_counter()
-        number = run.iteration + 1
-        metrics: dict[str, float] = {}
-        if config.rollout.games:
-            episodes = collect(run)
-            metrics |= episode_metrics(episodes, "rollout") | _speed(episodes, time.perf_counter() - began)
-            if run.agent.critic is not None:  # before it learns from them
-                metrics |= critic_health(run.agent.critic, episodes, config.critic)
-            run.replay.add(episodes)
-            write_shard(shard_path(run.folder.episodes, number), episodes, number)
-        credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
-        if config.critic.method != "none":
-            metrics |= update_critic(
-                run.agent, run.replay, config.critic,
-                sampler=run.sampler, seed=[config.seed, number, CRITIC], demonstrations=run.demonstrations,
-            )  # fmt: skip
-        if config.actor.method != "none" and number > config.warmup:
-            metrics |= update_actor(
-                run.agent, run.anchor, run.replay, config.actor,
-                sampler=run.sampler, seed=[config.seed, number, ACTOR],
-                credit=credit, demonstrations=run.demonstrations,
-            )  # fmt: skip
-        run.iteration = number
-        if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
-            metrics |= episode_metrics(measure(run, config.eval.games), "eval")
-        metrics |= {"games": float(run.games), "warmup": float(number <= config.warmup)}
-        metrics["time/iteration_s"] = time.perf_counter() - began
-        log.log(number, metrics)
-        save(run)
-        progress.advance(metrics)
-
-
-def _speed(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
-    tokens = sum(episode.tokens_said for episode in episodes)
-    return {"time/games_per_s": len(episodes) / seconds, "time/tokens_per_s": tokens / seconds}
-
-
-def collect(run: Run) -> list[Episode]:
-    """One iteration's games, ``rollout.group`` of each task seed."""
-    group = run.config.rollout.group
-    numbers = range(run.games, run.games + run.config.rollout.games)
-    seeds = [training_seed(run.config.seed, number // group) for number in numbers]
-    return run.player(
-        run.agent.actor, run.make_env, seeds,
-        task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
-        policy_version=run.agent.policy_version,
-    )  # fmt: skip
+    began = time.perf_counter()
+    number = run.iteration + 1
+    metrics: dict[str, float] = {}
+    if config.rollout.games:
+        games = gather()
+        episodes = games.episodes
+        metrics |= episode_metrics(episodes, "rollout") | games.speed
+        metrics["rollout/policy_lag"] = float(run.agent.policy_version - episodes[0].policy_version)
+        if run.agent.critic is not None:  # before it learns from them
+            metrics |= critic_health(run.agent.critic, episodes, config.critic)
+        run.replay.add(episodes)
+        write_shard(shard_path(run.folder.episodes, number), episodes, number)
+    credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
+    if config.critic.method != "none":
+        metrics |= update_critic(
+            run.agent, run.replay, config.critic,
+            sampler=run.sampler, seed=[config.seed, number, CRITIC], demonstrations=run.demonstrations,
+        )  # fmt: skip
+    if config.actor.method != "none" and number > config.warmup:
+        metrics |= update_actor(
+            run.agent, run.anchor, run.replay, config.actor,
+            sampler=run.sampler, seed=[config.seed, number, ACTOR],
+            credit=credit, demonstrations=run.demonstrations,
+        )  # fmt: skip
+    run.iteration = number
+    if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
+        metrics |= episode_metrics(measure(run, config.eval.games), "eval")
+    metrics |= {"games": float(run.games), "warmup": float(number <= config.warmup)}
+    metrics["time/iteration_s"] = time.perf_counter() - began
+    log.log(number, metrics)
+    save(run)
+    progress.advance(metrics)
 
 
 def measure(run: Run, games: int) -> list[Episode]:

@@ -91,6 +91,11 @@ def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int)
         )
     if rollout.games % rollout.group:
         raise ValueError(f"rollout.games={rollout.games} is not a multiple of rollout.group={rollout.group}")
+    if rollout.overlap and rollout.best_of:
+        raise ValueError(
+            f"rollout.best_of={rollout.best_of} asks the critic while games are played, and with rollout.overlap it is "
+            "being updated meanwhile; leave one of them out"
+        )
     if actor.utterances != "played" or actor.method not in ("reinforce", "baseline", "ppo"):
         return
     if actor.demonstrations:
@@ -102,6 +107,11 @@ def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int)
         raise ValueError(
             f"actor.method={actor.method!r} needs utterances as the policy samples them, and rollout.best_of="
             f"{rollout.best_of} lets the critic choose; set actor.utterances='fresh'"
+        )
+    if rollout.overlap and actor.method != "ppo":
+        raise ValueError(
+            f"actor.method={actor.method!r} learns from what the policy itself said, and with rollout.overlap the one "
+            "that played is an iteration old; use method='ppo', whose ratio allows for it, or utterances='fresh'"
         )
     if replay_turns and actor.method != "ppo":
         raise ValueError(

@@ -144,6 +144,9 @@ class RolloutConfig:
     workers: Natural = 0
     """Threads in which environments answer while other games are decoded; 0: in line, which is best where an answer
     takes less than a millisecond."""
+    overlap: bool = False
+    """The next games are played while the learner updates, by the policy as it was before: always one iteration behind,
+    so that a run stays reproducible. Takes a second copy of the actor."""
     max_turns: Positive = 50
     """Turns after which a game is truncated if its environment has not ended it."""
     max_tokens: Annotated[int, Field(ge=16, strict=True)] = 512

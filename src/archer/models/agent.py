@@ -35,6 +35,16 @@ class Agent:
     baseline_optimizer: Optimizer | None = None
     policy_version: int = 0
     """Actor updates so far."""
+    behavior: Actor | None = None
+    """The policy that plays while the actor is updated; None where the actor itself plays, in between."""
+    behavior_version: int = 0
+    """Actor updates that the behavior policy has seen."""
+
+    def follow(self) -> None:
+        """Let the behavior policy take over the actor's weights."""
+        assert self.behavior is not None, "only where one plays ahead"
+        self.behavior.load_state_dict(self.actor.state_dict())
+        self.behavior_version = self.policy_version
 
     @property
     def learned_critic(self) -> Critic:
