@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from archer.models.actor import Actor
+from archer.models.passes import Passes
 from archer.rollout import backends
 from archer.rollout import engine as engine_module
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, TorchBackend
@@ -215,7 +216,7 @@ def test_what_is_said_does_not_depend_on_the_batch_to_the_last_bit(actor: Actor)
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_what_was_learned_is_what_plays(precision: torch.dtype, actor: Actor) -> None:
     """A fused optimizer leaves no mark on the weights it changes; play and siblings must see the change even so."""
-    model = Actor(deepcopy(actor.model), actor.tokenizer, precision)
+    model = Actor(deepcopy(actor.model), actor.tokenizer, Passes(precision))
     greedy = Sampling(max_tokens=6, greedy=True)
     sampler = SiblingSampler(model, greedy)
     state = np.arange(40, 50, dtype=np.int32)
@@ -231,7 +232,7 @@ def test_what_was_learned_is_what_plays(precision: torch.dtype, actor: Actor) ->
     optimizer.step()
     after = said()
     assert after[0] != before[0] and after[1] != before[1]
-    fresh = Actor(deepcopy(model.model), actor.tokenizer, precision)
+    fresh = Actor(deepcopy(model.model), actor.tokenizer, Passes(precision))
     assert (
         after[0]
         == play(fresh, Echo, [0], task="echo", sampling=greedy, limits=LIMITS)[0].turns[0].utterance.ids.tolist()

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
-from archer.config import RunConfig
+from archer.config import ModelConfig, RunConfig
 from archer.conversations import read_all
 from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted_games
 from archer.models.actor import Actor
 from archer.models.critic import CausalCritic, Critic
 from archer.models.encoder_critic import EncoderCritic
+from archer.models.passes import Passes
 from archer.models.tiny import build_tiny_actor
 from archer.returns import lambda_returns
 from archer.rollout.demonstrations import texts, to_episode
@@ -25,6 +26,11 @@ from archer.storage import read_shard
 from archer.types import Episode
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def passes_of(config: ModelConfig) -> Passes:
+    """How the settings want the learner's passes computed."""
+    return Passes(PRECISIONS[config.precision], config.checkpointing, config.compile)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
                 "line breaks; choose another layout"
             )
         actor.suppress(line_breaks(actor.tokenizer))
-    actor.precision = PRECISIONS[config.model.precision]
+    actor.passes = passes_of(config.model)
     return actor.to(config.device)
 
 
@@ -178,7 +184,7 @@ def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
 def load_actor(config: RunConfig, checkpoint: Path, name: str = "actor") -> Actor:
     """A checkpoint's actor, ready to learn, or another policy that it keeps."""
     actor = Actor.from_pretrained(checkpoint / name)
-    actor.precision = PRECISIONS[config.model.precision]
+    actor.passes = passes_of(config.model)
     return actor.to(config.device)
 
 

@@ -13,6 +13,7 @@ from archer.config import ActorConfig, CriticConfig
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic
+from archer.models.passes import Passes
 from archer.models.tiny import train_tokenizer
 from archer.replay import Replay
 from archer.rollout.play import Limits, play
@@ -79,7 +80,7 @@ def build_actor(shape: Shape, dtype: torch.dtype = torch.float32) -> Actor:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return Actor(model, tokenizer, dtype)
+    return Actor(model, tokenizer, Passes(dtype))
 
 
 def build_agent(actor: Actor) -> Agent:

@@ -56,7 +56,12 @@ class ModelConfig:
     critic_model: str | None = None
     """Folder or hub name of the critic's network; none for a copy of the actor (causal) or a tiny encoder."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the learner's matrix products; weights, losses and playing stay float32."""
+    """Of matrix products, when learning and when playing; weights and losses stay float32."""
+    checkpointing: bool = False
+    """The learner computes the insides of each layer again on the way back instead of keeping them: less memory for a
+    third more arithmetic."""
+    compile: bool = False
+    """The learner's decoders go through torch.compile: a minute at the start, then a tenth to a fifth faster."""
     tiny: TinyConfig = Field(default_factory=TinyConfig)
     """Size of the built-in models."""
 

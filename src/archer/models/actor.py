@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from archer.models.batch import EpisodeBatch, TokenIndex
+from archer.models.passes import PLAIN, Passes
 from archer.types import Ids
 
 LOGITS_AT_ONCE = 1 << 25
@@ -27,9 +28,9 @@ class Actor(nn.Module):
     suppressed: Tensor
     """Ids that the policy never says, int64."""
 
-    def __init__(self, model: Any, tokenizer: Any, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Any, tokenizer: Any, passes: Passes = PLAIN) -> None:
         super().__init__()
-        self.precision = precision
+        self.passes = passes
         if tokenizer.eos_token_id is None:
             raise ValueError("the actor's tokenizer has no end-of-sequence token; utterances would never stop")
         self.model = model.eval()  # dropout would make the policy that is trained differ from the one that plays
@@ -37,6 +38,11 @@ class Actor(nn.Module):
         # Beside the weights, as every sampled token asks for them; what is saved is the generation config.
         said_never = model.generation_config.suppress_tokens or []
         self.register_buffer("suppressed", torch.tensor(said_never, dtype=torch.long), persistent=False)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of its matrix products, when it learns and when it plays."""
+        return self.passes.precision
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Actor:
@@ -95,7 +101,7 @@ class Actor(nn.Module):
 
     def hidden(self, batch: EpisodeBatch) -> Tensor:
         """Last hidden states of every token of the batch, shape [rows, width, d]."""
-        return trunk_hidden(self.model.base_model, batch, self.precision)
+        return self.passes.hidden(self.model.base_model, batch)
 
     def logprobs(self, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
         """Log-probability of each indexed token of utterances under the policy, float32 [T].
@@ -116,7 +122,7 @@ class Actor(nn.Module):
 
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits [., vocabulary] of hidden states [., d]."""
-        with in_precision(hidden.device, self.precision):
+        with self.passes.autocast(hidden.device):
             return cast(Tensor, self.model.get_output_embeddings()(hidden))
 
 
@@ -138,19 +144,3 @@ def token_logprobs(
         return chosen(features, target)
     parts = zip(torch.split(features, at_once), torch.split(target, at_once), strict=True)
     return torch.cat([cast(Tensor, checkpoint(chosen, *part, use_reentrant=False)) for part in parts])
-
-
-def in_precision(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Within, matrix products are taken in ``precision``; weights stay as they are."""
-    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
-
-
-def trunk_hidden(trunk: Any, batch: EpisodeBatch, precision: torch.dtype) -> Tensor:
-    """Run a decoder without its output layer over a batch's rows, shape [rows, width, d], float32.
-
-    With ``precision`` bfloat16, matrix products are taken in it; weights and what is returned stay float32.
-    """
-    with in_precision(batch.ids.device, precision):
-        mask = batch.attention_mask(precision)
-        output = trunk(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
-    return cast(Tensor, output.last_hidden_state).float()

@@ -11,9 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from archer.models.actor import Actor, in_precision, token_logprobs, trunk_hidden
+from archer.models.actor import Actor, token_logprobs
 from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
+from archer.models.passes import Passes
 from archer.types import Episode
 
 TWIN = 2
@@ -104,10 +105,10 @@ class CausalCritic(Critic):
     utterance is worth, and a far denser signal than returns.
     """
 
-    def __init__(self, trunk: Any, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, trunk: Any, passes: Passes) -> None:
         super().__init__()
         self.trunk = trunk
-        self.precision = precision
+        self.passes = passes
         width = trunk.config.hidden_size
         self.q = Heads(width, width, TWIN, normalise=True)
         self.v = Heads(width, width, TWIN, normalise=True)
@@ -115,10 +116,10 @@ class CausalCritic(Critic):
     @classmethod
     def from_actor(cls, actor: Actor) -> CausalCritic:
         """Start from a copy of the actor's decoder, which already reads the task's language."""
-        return cls(deepcopy(actor.model.base_model), actor.precision)
+        return cls(deepcopy(actor.model.base_model), actor.passes)
 
     def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
-        hidden = trunk_hidden(self.trunk, batch, self.precision)
+        hidden = self.passes.hidden(self.trunk, batch)
         said = batch.utterance_tokens() if tokens else None
         words = self.trunk.get_input_embeddings().weight.shape[0]
         return Values(
@@ -134,5 +135,5 @@ class CausalCritic(Critic):
 
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits from the trunk's own token embeddings."""
-        with in_precision(hidden.device, self.precision):
+        with self.passes.autocast(hidden.device):
             return hidden @ cast(Tensor, self.trunk.get_input_embeddings().weight).T

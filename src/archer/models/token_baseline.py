@@ -5,28 +5,28 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
-from archer.models.actor import Actor, trunk_hidden
+from archer.models.actor import Actor
 from archer.models.batch import EpisodeBatch, TokenIndex
 from archer.models.heads import Heads
+from archer.models.passes import Passes
 
 
 class TokenBaseline(nn.Module):
     """A decoder with one value read off before every token."""
 
-    def __init__(self, trunk: Any, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, trunk: Any, passes: Passes) -> None:
         super().__init__()
         self.trunk = trunk
-        self.precision = precision
+        self.passes = passes
         width = trunk.config.hidden_size
         self.value = Heads(width, width, 1, normalise=True)
 
     @classmethod
     def from_actor(cls, actor: Actor) -> TokenBaseline:
         """Start from a copy of the actor's decoder, which already reads the task's language."""
-        return cls(deepcopy(actor.model.base_model), actor.precision)
+        return cls(deepcopy(actor.model.base_model), actor.passes)
 
     @property
     def unit(self) -> float:
@@ -35,5 +35,5 @@ class TokenBaseline(nn.Module):
 
     def forward(self, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
         """Value of the state and what of the utterance stands before each indexed token, float32 [T]."""
-        hidden = trunk_hidden(self.trunk, batch, self.precision)
+        hidden = self.passes.hidden(self.trunk, batch)
         return cast(Tensor, self.value(hidden[tokens.row, tokens.predicted_at]))[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
@@ -48,7 +49,7 @@ class AnyDecoder:
         actor = _alive(self._actor)
         model, device = self._copy or actor.model, actor.device
         cache.places = places
-        with reading_slots(model):
+        with reading_slots(model), _as_it_is(actor):
             output = model(
                 input_ids=torch.from_numpy(ids).to(device)[None],
                 position_ids=torch.from_numpy(places.columns).to(device)[None],
@@ -159,6 +160,11 @@ class LlamaDecoder:
         last = x[torch.from_numpy(kept)]
         rms_norm(last.numpy(), self.norm, self.epsilon, array_of(chosen := torch.empty(last.shape, dtype=dtype)))
         return linear(chosen, self.output)
+
+
+def _as_it_is(actor: Actor) -> AbstractContextManager[Any]:
+    """Within, what the learner has compiled is not compiled anew for the shapes that playing has."""
+    return torch.compiler.set_stance("force_eager") if actor.passes.compiled else nullcontext()
 
 
 _DECODERS: WeakKeyDictionary[Actor, Decoder] = WeakKeyDictionary()

@@ -1,0 +1,68 @@
+"""How the learner's passes over a decoder are computed: in which precision, recomputed or kept, compiled or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from archer.models.batch import EpisodeBatch
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What does not change the results of a pass but for rounding."""
+
+    precision: torch.dtype = torch.float32
+    """Of matrix products; weights and what is returned stay float32."""
+    checkpointing: bool = False
+    """Each layer's insides are computed again on the way back instead of kept: less memory, a third more arithmetic."""
+    compiled: bool = False
+    """Through torch.compile."""
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Within, matrix products are taken in ``precision``."""
+        return torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32)
+
+    def hidden(self, trunk: Any, batch: EpisodeBatch) -> Tensor:
+        """Run a decoder without its output layer over a batch's rows, shape [rows, width, d], float32."""
+        # Not at the start: a copy of a network (the target critic) is not compiled with it.
+        if self.compiled and getattr(trunk, "_compiled_call_impl", None) is None:
+            trunk.compile(dynamic=True)
+        with self.autocast(batch.ids.device), _recomputing(trunk, self.checkpointing):
+            mask = batch.attention_mask(self.precision)
+            output = trunk(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
+        return cast(Tensor, output.last_hidden_state).float()
+
+
+PLAIN = Passes()
+"""Everything in float32 and kept."""
+
+
+@contextmanager
+def _recomputing(trunk: Any, wanted: bool) -> Iterator[None]:
+    """Within, layers keep their inputs only. Outside, nothing knows of it: playing needs their caches."""
+    if not wanted or not torch.is_grad_enabled():
+        yield
+        return
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in trunk.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise ValueError(
+            f"{type(trunk).__name__} has no layers that can be recomputed; set model.checkpointing to false"
+        )
+    for layer in layers:  # they ask whether they are training, and no more than they: dropout inside stays off
+        layer.gradient_checkpointing = layer.training = True
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = layer.training = False

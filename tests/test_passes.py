@@ -1,0 +1,111 @@
+"""Recomputed and compiled passes: the same values and gradients, and playing knows nothing of them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from archer.models.actor import Actor
+from archer.models.batch import collate
+from archer.models.critic import CausalCritic
+from archer.models.passes import Passes
+from archer.rollout.play import play
+from archer.types import Episode
+from tests.conftest import LIMITS, SAMPLING
+from tests.worlds import Echo
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.5},  # dropout must stay off
+}
+
+
+def _actor(kind: str, like: Actor, passes: Passes) -> Actor:
+    special = {f"{name}_token_id": getattr(like.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=len(like.tokenizer), **special, **SHAPES[kind])
+    return Actor(AutoModelForCausalLM.from_config(config), like.tokenizer, passes)
+
+
+def _play(actor: Actor) -> list[Episode]:
+    return play(actor, Echo, [0, 1, 2], task="echo", sampling=SAMPLING, limits=LIMITS)
+
+
+def _critic(actor: Actor) -> CausalCritic:
+    torch.manual_seed(0)
+    return CausalCritic.from_actor(actor)
+
+
+def _gradients(critic: CausalCritic, episodes: list[Episode]) -> tuple[Tensor, dict[str, Tensor]]:
+    values = critic(collate(episodes))
+    (values.q.square().mean() + values.v.square().mean()).backward()  # type: ignore[no-untyped-call]
+    return values.q.detach(), {name: p.grad for name, p in critic.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_recomputing_changes_no_gradient_and_leaves_no_trace(kind: str, actor: Actor) -> None:
+    plain, spare = _actor(kind, actor, Passes()), _actor(kind, actor, Passes(checkpointing=True))
+    episodes = _play(plain)
+    wanted, wanted_gradients = _gradients(_critic(plain), episodes)
+    critic = _critic(spare)
+    runs: list[nn.Module] = []
+    layers = critic.trunk.layers if kind == "llama" else critic.trunk.h
+    for layer in layers:
+        layer.mlp.register_forward_pre_hook(lambda module, _: runs.append(module))
+    found, gradients = _gradients(critic, episodes)
+    assert len(runs) == 2 * len(layers)  # each once more on the way back
+    assert torch.equal(found, wanted) and gradients.keys() == wanted_gradients.keys()
+    assert all(torch.equal(gradients[name], wanted_gradients[name]) for name in gradients)
+    with torch.no_grad():
+        critic(collate(episodes))
+    assert len(runs) == 3 * len(layers)  # nothing to go back to
+    assert not any(module.training for module in critic.trunk.modules())
+
+
+def test_a_policy_that_is_recomputed_plays_the_same_games(actor: Actor) -> None:
+    plain, spare = _actor("gpt2", actor, Passes()), _actor("gpt2", actor, Passes(checkpointing=True))
+    wanted = _play(plain)
+    batch = collate(wanted)
+    spare.logprobs(batch, batch.utterance_tokens()).sum().backward()  # type: ignore[no-untyped-call]
+    assert [e.final_prompt_ids.tolist() for e in _play(spare)] == [e.final_prompt_ids.tolist() for e in wanted]
+
+
+def test_what_cannot_be_recomputed_is_refused(actor: Actor) -> None:
+    with pytest.raises(ValueError, match=r"Linear has no layers that can be recomputed; set"):
+        Passes(checkpointing=True).hidden(nn.Linear(1, 1), collate(_play(_actor("gpt2", actor, Passes()))))
+
+
+def test_compiled_passes_give_the_same_and_copies_are_compiled_too(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[nn.Module] = []
+    usual = nn.Module.compile
+
+    def traced(module: nn.Module, **options: Any) -> None:  # as torch.compile does, without its C++ compiler
+        compiled.append(module)
+        assert options == {"dynamic": True}
+        usual(module, backend="eager", **options)
+
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    plain, fast = _actor("gpt2", actor, Passes()), _actor("gpt2", actor, Passes(compiled=True))
+    episodes = _play(plain)
+    wanted, wanted_gradients = _gradients(_critic(plain), episodes)
+    critic = _critic(fast)
+    found, gradients = _gradients(critic, episodes)
+    assert torch.equal(found, wanted)
+    assert all(torch.equal(gradients[name], wanted_gradients[name]) for name in wanted_gradients)
+    target = critic.target()
+    target(collate(episodes))
+    critic(collate(episodes))
+    assert compiled == [critic.trunk, target.trunk]
+    assert critic.state_dict().keys() == _critic(plain).state_dict().keys()
+    batch = collate(episodes)
+    fast.logprobs(batch, batch.utterance_tokens())
+    assert compiled[2:] == [fast.model.base_model]
+    assert [e.final_prompt_ids.tolist() for e in _play(fast)] == [e.final_prompt_ids.tolist() for e in episodes]
+    deepcopy(fast)
