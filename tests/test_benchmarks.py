@@ -91,8 +91,8 @@ def test_the_reference_learns_from_what_it_is_given() -> None:
 
 def test_every_measure_is_taken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The whole command, on shapes that take seconds."""
-    monkeypatch.setattr("archer.benchmarks.suite.BATCH", 4)
-    monkeypatch.setattr("archer.benchmarks.suite.REFERENCE_BATCH", 4)
+    for size in ("BATCH", "REFERENCE_BATCH", "LARGE_BATCH", "LARGE_REFERENCE_BATCH"):
+        monkeypatch.setattr(f"archer.benchmarks.suite.{size}", 4)
     monkeypatch.setattr("archer.benchmarks.suite.GAMES", 3)
     monkeypatch.setattr(bench_module, "TINY", SMALL)
     monkeypatch.setattr(bench_module, "GPT2", SMALL)
@@ -104,7 +104,7 @@ def test_every_measure_is_taken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     found = json.loads(capsys.readouterr().out)
     units = [measure["unit"] for measure in found["measures"]]
     assert units == [
-        "tokens/s", "tokens/s", "transitions/s", "utterances/s", "iterations/h", "MiB", "tokens/s",
+        "tokens/s", "tokens/s", "transitions/s", "utterances/s", "iterations/h", "MiB", "tokens/s", "transitions/s",
     ]  # fmt: skip
     assert all(measure["ours"] > 0 and measure["ratio"] > 0 for measure in found["measures"])
     main(["bench", "--repeats", "1"])

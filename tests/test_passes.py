@@ -19,9 +19,13 @@ from archer.types import Episode
 from tests.conftest import LIMITS, SAMPLING
 from tests.worlds import Echo
 
+LLAMA: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+}  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
-    "llama": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "llama": LLAMA,
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.5},  # dropout must stay off
+    "qwen3": LLAMA | {"num_key_value_heads": 2, "head_dim": 8},
 }
 
 
@@ -54,7 +58,7 @@ def test_recomputing_changes_no_gradient_and_leaves_no_trace(kind: str, actor: A
     wanted, wanted_gradients = _gradients(_critic(plain), episodes)
     critic = _critic(spare)
     runs: list[nn.Module] = []
-    layers = critic.trunk.layers if kind == "llama" else critic.trunk.h
+    layers = critic.trunk.h if kind == "gpt2" else critic.trunk.layers
     for layer in layers:
         layer.mlp.register_forward_pre_hook(lambda module, _: runs.append(module))
     found, gradients = _gradients(critic, episodes)
@@ -68,7 +72,8 @@ def test_recomputing_changes_no_gradient_and_leaves_no_trace(kind: str, actor: A
 
 
 def test_a_policy_that_is_recomputed_plays_the_same_games(actor: Actor) -> None:
-    plain, spare = _actor("gpt2", actor, Passes()), _actor("gpt2", actor, Passes(checkpointing=True))
+    """Qwen 3 plays through transformers' own forward pass."""
+    plain, spare = _actor("qwen3", actor, Passes()), _actor("qwen3", actor, Passes(checkpointing=True))
     wanted = _play(plain)
     batch = collate(wanted)
     spare.logprobs(batch, batch.utterance_tokens()).sum().backward()  # type: ignore[no-untyped-call]
@@ -92,7 +97,7 @@ def test_compiled_passes_give_the_same_and_copies_are_compiled_too(
         usual(module, backend="eager", **options)
 
     monkeypatch.setattr(nn.Module, "compile", traced)
-    plain, fast = _actor("gpt2", actor, Passes()), _actor("gpt2", actor, Passes(compiled=True))
+    plain, fast = _actor("qwen3", actor, Passes()), _actor("qwen3", actor, Passes(compiled=True))
     episodes = _play(plain)
     wanted, wanted_gradients = _gradients(_critic(plain), episodes)
     critic = _critic(fast)

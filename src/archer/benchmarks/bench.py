@@ -13,7 +13,7 @@ from archer.benchmarks.growth import replay_cost, token_cost, turn_bytes
 from archer.benchmarks.measure import Measure
 from archer.benchmarks.memory import memory
 from archer.benchmarks.roofline import Ceilings, measure_ceilings
-from archer.benchmarks.suite import decoding, learning
+from archer.benchmarks.suite import decoding, large_critic, learning
 from archer.benchmarks.workloads import GPT2, TINY, Shape, build_actor
 from archer.models.actor import Actor
 
@@ -64,6 +64,8 @@ def bench(*, repeats: int, threads: int, model: Path | None, report: Callable[[s
     seldom = max(1, repeats // 3)
     report("playing with GPT-2's shape")
     measures.append(decoding(GPT2, build_actor(GPT2, torch.bfloat16), ceilings, repeats=seldom, target=5.0))
+    report("learning with GPT-2's shape")
+    measures.append(large_critic(GPT2, ceilings, repeats=seldom))
     if model is not None:
         report(f"playing with {model}")
         actor = Actor.from_pretrained(model)

@@ -24,7 +24,7 @@ from archer.benchmarks.workloads import TINY, Learning, build_actor, play_games
 def ours() -> None:
     """Our arrangement."""
     actor = build_actor(TINY)
-    critic_steps(Learning.of(actor, play_games(actor, TINY, GAMES)), 1)
+    critic_steps(Learning.of(actor, play_games(actor, TINY, GAMES), BATCH), 1)
 
 
 def published() -> None:

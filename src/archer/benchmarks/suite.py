@@ -14,13 +14,17 @@ from archer.benchmarks.measure import Measure, interleave
 from archer.benchmarks.published import Published, Transition
 from archer.benchmarks.published import play_games as play_published
 from archer.benchmarks.roofline import Ceilings, Work, decode_work, pass_flops, type_name
-from archer.benchmarks.workloads import ACTOR, CRITIC, Learning, Shape, play_games, said_tokens
+from archer.benchmarks.workloads import ACTOR, CRITIC, Learning, Shape, build_actor, play_games, said_tokens
 from archer.models.actor import Actor
+from archer.models.passes import Passes
 from archer.types import Episode
 
 BATCH = 256
+"""Turns of a step."""
 REFERENCE_BATCH = 64
 """What the reference is timed on: its transitions are independent, and 256 of them take most of a minute."""
+LARGE_BATCH, LARGE_REFERENCE_BATCH = 80, 4
+"""The same for a model that is a thousand times as large."""
 CRITIC_STEPS, ACTOR_STEPS, GAMES = 50, 3, 128
 """The iteration whose time is told."""
 
@@ -46,32 +50,51 @@ def playing_work(actor: Actor, episodes: list[Episode]) -> Work:
     return decode_work(actor, steps, tokens, context, said_tokens(episodes))
 
 
+class Lessons:
+    """Steps of both arrangements on the same games."""
+
+    def __init__(self, actor: Actor, shape: Shape, batch: int, reference_batch: int) -> None:
+        self.ours = Learning.of(actor, play_games(actor, shape), batch)
+        self._published = Published(actor)
+        self._transitions: list[Transition] = [
+            (turn.prompt_ids, turn.utterance.ids, turn.reward, after, index == len(episode) - 1)
+            for episode in self.ours.episodes
+            for index, (turn, after) in enumerate(
+                zip(episode.turns, [t.prompt_ids for t in episode.turns[1:]] + [episode.final_prompt_ids], strict=True)
+            )
+        ]
+        self._reference_batch = reference_batch
+        self._generator = np.random.default_rng(0)
+
+    def critic(self, name: str, ceilings: Ceilings, *, steps: int, repeats: int, target: float | None) -> Measure:
+        """Critic steps, ``steps`` at a time."""
+        work, precision = critic_work(self.ours, steps), self.ours.agent.actor.precision
+        return interleave(
+            name, "transitions/s",
+            lambda: critic_steps(self.ours, steps), lambda: self._reference(self._published.update_critic),
+            repeats=repeats, target=target, least=_least(work, ceilings, precision),
+        )  # fmt: skip
+
+    def actor(self, name: str, *, repeats: int, target: float | None) -> Measure:
+        """Actor steps, one at a time."""
+        return interleave(
+            name, "utterances/s",
+            lambda: actor_steps(self.ours, 1), lambda: self._reference(self._published.update_actor),
+            repeats=repeats, target=target,
+        )  # fmt: skip
+
+    def _reference(self, update: Callable[[Sequence[Transition]], None]) -> float:
+        drawn = self._generator.choice(len(self._transitions), self._reference_batch, replace=False)
+        update([self._transitions[i] for i in drawn])
+        return float(self._reference_batch)
+
+
 def learning(actor: Actor, shape: Shape, ceilings: Ceilings, *, repeats: int) -> Iterator[Measure]:
     """Critic and actor steps of 256 turns, and the iteration that they and 128 games make up."""
-    ours = Learning.of(actor, play_games(actor, shape))
-    published = Published(actor)
-    transitions = [
-        (turn.prompt_ids, turn.utterance.ids, turn.reward, after, index == len(episode) - 1)
-        for episode in ours.episodes
-        for index, (turn, after) in enumerate(
-            zip(episode.turns, [t.prompt_ids for t in episode.turns[1:]] + [episode.final_prompt_ids], strict=True)
-        )
-    ]
-    generator = np.random.default_rng(0)
-
-    def one_batch(update: Callable[[Sequence[Transition]], None]) -> float:
-        update([transitions[i] for i in generator.choice(len(transitions), REFERENCE_BATCH, replace=False)])
-        return float(REFERENCE_BATCH)
-
-    critic = interleave(
-        "critic step", "transitions/s", lambda: critic_steps(ours, 4), lambda: one_batch(published.update_critic),
-        repeats=repeats, target=15, least=_least(critic_work(ours, 4), ceilings, torch.float32),
-    )  # fmt: skip
+    lessons = Lessons(actor, shape, BATCH, REFERENCE_BATCH)
+    critic = lessons.critic("critic step", ceilings, steps=4, repeats=repeats, target=15)
     yield critic
-    step = interleave(
-        "actor step", "utterances/s", lambda: actor_steps(ours, 1), lambda: one_batch(published.update_actor),
-        repeats=repeats, target=5,
-    )  # fmt: skip
+    step = lessons.actor("actor step", repeats=repeats, target=5)
     yield step
     play = interleave(
         "", "games/s", lambda: len(play_games(actor, shape, GAMES)), lambda: _count_games(actor, shape, GAMES),
@@ -80,32 +103,38 @@ def learning(actor: Actor, shape: Shape, ceilings: Ceilings, *, repeats: int) ->
     yield _iteration(play, critic, step)
 
 
+def large_critic(shape: Shape, ceilings: Ceilings, *, repeats: int) -> Measure:
+    """Critic steps of a model that fills the processor, in bfloat16; the reference has float32, as published."""
+    actor = build_actor(shape)
+    actor.passes = Passes(torch.bfloat16)
+    lessons = Lessons(actor, shape, LARGE_BATCH, LARGE_REFERENCE_BATCH)
+    critic_steps(lessons.ours, 1)  # the first one finds its memory
+    name = f"critic step, {shape.name}, bf16 (reference fp32)"
+    return lessons.critic(name, ceilings, steps=1, repeats=repeats, target=None)
+
+
 def critic_steps(ours: Learning, steps: int) -> float:
     """Our critic's update; the turns in its batches."""
-    update_critic(ours.agent, ours.replay, replace(CRITIC, updates=steps), sampler=ours.sampler, seed=[0])
-    return float(steps * _turns(ours))
+    update_critic(
+        ours.agent, ours.replay, replace(CRITIC, updates=steps, batch_turns=ours.batch), sampler=ours.sampler, seed=[0]
+    )
+    return float(steps * ours.turns)
 
 
 def actor_steps(ours: Learning, steps: int) -> float:
     """Our actor's update; the utterances in its batches."""
     update_actor(
-        ours.agent, None, ours.replay, replace(ACTOR, updates=steps),
+        ours.agent, None, ours.replay, replace(ACTOR, updates=steps, batch_turns=ours.batch),
         sampler=ours.sampler, seed=[0], credit=None, demonstrations=None,
     )  # fmt: skip
-    return float(steps * _turns(ours))
+    return float(steps * ours.turns)
 
 
 def critic_work(ours: Learning, steps: int) -> Work:
     """Three forward passes' worth for the critic and one for its target, over whole games; siblings left out."""
-    games = _turns(ours) / len(ours.episodes[0])
+    games = ours.turns / len(ours.episodes[0])
     length = float(np.mean([len(episode.final_prompt_ids) for episode in ours.episodes]))
     return Work(steps * 4 * pass_flops(ours.agent.actor, games * length, length / 2, 0), 0.0)
-
-
-def _turns(ours: Learning) -> int:
-    """Turns of a batch: whole games that hold at least 256."""
-    per_game = len(ours.episodes[0])
-    return -(-BATCH // per_game) * per_game
 
 
 def _iteration(play: Measure, critic: Measure, actor: Measure) -> Measure:

@@ -95,11 +95,9 @@ def build_agent(actor: Actor) -> Agent:
     )
 
 
-CRITIC = CriticConfig(updates=1, batch_turns=256, matrix_lr=0.0, trace=0.0, answer_weight=0.0, lr=2e-5, discount=0.95)
-ACTOR = ActorConfig(
-    updates=1, batch_turns=256, newest_turns=1_000_000, siblings=1, advantage="value", matrix_lr=0.0, kl=0.0, lr=1e-5
-)
-"""The published losses and batches: one-step TD, one fresh utterance per state."""
+CRITIC = CriticConfig(matrix_lr=0.0, trace=0.0, answer_weight=0.0, lr=2e-5, discount=0.95)
+ACTOR = ActorConfig(newest_turns=1_000_000, siblings=1, advantage="value", matrix_lr=0.0, kl=0.0, lr=1e-5)
+"""The published losses: one-step TD, one fresh utterance per state."""
 
 
 def sampling() -> Sampling:
@@ -129,11 +127,19 @@ class Learning:
     episodes: list[Episode]
     replay: Replay
     sampler: SiblingSampler
+    batch: int
+    """Turns of a step, at least: it takes whole games."""
+
+    @property
+    def turns(self) -> int:
+        """Turns that a step really has."""
+        per_game = len(self.episodes[0])
+        return -(-self.batch // per_game) * per_game
 
     @classmethod
-    def of(cls, actor: Actor, episodes: list[Episode]) -> Learning:
+    def of(cls, actor: Actor, episodes: list[Episode], batch: int) -> Learning:
         """Everything but the games fresh."""
         own = deepcopy(actor)
         replay = Replay(sum(map(len, episodes)))
         replay.add(episodes)
-        return cls(build_agent(own), episodes, replay, SiblingSampler(own, sampling()))
+        return cls(build_agent(own), episodes, replay, SiblingSampler(own, sampling()), batch)

@@ -1,4 +1,4 @@
-"""What stands between the matrix products of a Llama layer, on a processor, compiled when first used (Numba)."""
+"""What stands between the matrix products of a decoder's layers, on a processor, compiled when first used (Numba)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,36 @@ def rms_norm(x, weight, epsilon, out):
         scale = np.float32(1) / np.sqrt(total / np.float32(width) + epsilon)
         for d in range(width):
             result[d] = narrow(row[d] * scale * weight[d], out)
+
+
+@njit(**OPTIONS)
+def layer_norm(x, weight, bias, epsilon, out):
+    """Every row of ``x`` [N, d] less its mean, over its standard deviation, times ``weight`` plus ``bias``."""
+    rows, width = x.shape
+    for n in range(rows):
+        row, result = x[n], out[n]
+        mean = np.float32(0)
+        for d in range(width):
+            mean += row[d]
+        mean /= np.float32(width)
+        total = np.float32(0)
+        for d in range(width):
+            total += (row[d] - mean) * (row[d] - mean)
+        scale = np.float32(1) / np.sqrt(total / np.float32(width) + epsilon)
+        for d in range(width):
+            result[d] = narrow((row[d] - mean) * scale * weight[d] + bias[d], out)
+
+
+@njit(**OPTIONS)
+def gelu(x):
+    """x ← x · Φ(x), GPT-2's approximation: ½ (1 + tanh u) is the sigmoid of 2u."""
+    rows, width = x.shape
+    for n in range(rows):
+        row = x[n]
+        for d in range(width):
+            y = widen(row[d])
+            u = np.float32(1.5957691216057308) * (y + np.float32(0.044715) * y * y * y)  # 2 √(2/π)
+            row[d] = narrow(y / (np.float32(1) + exp(min(-u, np.float32(87)))), x)
 
 
 @njit(**OPTIONS)
