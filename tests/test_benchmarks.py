@@ -15,8 +15,8 @@ from archer.benchmarks.growth import replay_cost, token_cost, turn_bytes
 from archer.benchmarks.measure import Measure, interleave
 from archer.benchmarks.published import Published
 from archer.benchmarks.roofline import Ceilings, Work, decode_work, hidden_parameters, pass_flops
-from archer.benchmarks.suite import _iteration
-from archer.benchmarks.workloads import TINY, Shape, build_actor, play_games, said_tokens
+from archer.benchmarks.suite import _iteration, critic_work
+from archer.benchmarks.workloads import TINY, Learning, Shape, build_actor, play_games, said_tokens
 from archer.cli import main
 
 SMALL = replace(
@@ -37,6 +37,15 @@ def test_operations_are_counted_by_hand() -> None:
     work = decode_work(actor, steps=4, tokens=10, context=5, said=3)
     # Four readings of all weights and the output layer, and 5 keys and values of 2 layers for each of 10 tokens.
     assert work.bytes == 4 * (4 * (17408 + 300 * 32) + 10 * 5 * 2 * 2 * 32)
+
+
+def test_a_critic_step_is_counted_by_hand() -> None:
+    actor = build_actor(SMALL)
+    ours = Learning.of(actor, play_games(actor, SMALL), batch=2)  # one game of two turns a step, of three games
+    length = float(np.mean([len(episode.final_prompt_ids) for episode in ours.episodes]))
+    # Two steps: 4 readings of a game and 20 sibling tokens each; 3 · (1 - (2/3)²) games are drawn and spoken about.
+    tokens = 2 * (4 * length + 20) + 5 / 3 * (length + 20)
+    assert critic_work(ours, 2).flops == pytest.approx(pass_flops(actor, tokens, length / 2, 5 / 3 * 20))
 
 
 def test_the_least_time_is_what_takes_longer() -> None:

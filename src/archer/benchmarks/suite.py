@@ -14,7 +14,16 @@ from archer.benchmarks.measure import Measure, interleave
 from archer.benchmarks.published import Published, Transition
 from archer.benchmarks.published import play_games as play_published
 from archer.benchmarks.roofline import Ceilings, Work, decode_work, pass_flops, type_name
-from archer.benchmarks.workloads import ACTOR, CRITIC, Learning, Shape, build_actor, play_games, said_tokens
+from archer.benchmarks.workloads import (
+    ACTOR,
+    CRITIC,
+    UTTERANCE_TOKENS,
+    Learning,
+    Shape,
+    build_actor,
+    play_games,
+    said_tokens,
+)
 from archer.models.actor import Actor
 from archer.models.passes import Passes
 from archer.types import Episode
@@ -108,7 +117,7 @@ def large_critic(shape: Shape, ceilings: Ceilings, *, repeats: int) -> Measure:
     actor = build_actor(shape)
     actor.passes = Passes(torch.bfloat16)
     lessons = Lessons(actor, shape, LARGE_BATCH, LARGE_REFERENCE_BATCH)
-    critic_steps(lessons.ours, 1)  # the first one finds its memory
+    critic_steps(lessons.ours, 3)  # until the process has found its memory
     name = f"critic step, {shape.name}, bf16 (reference fp32)"
     return lessons.critic(name, ceilings, steps=1, repeats=repeats, target=None)
 
@@ -131,10 +140,14 @@ def actor_steps(ours: Learning, steps: int) -> float:
 
 
 def critic_work(ours: Learning, steps: int) -> Work:
-    """Three forward passes' worth for the critic and one for its target, over whole games; siblings left out."""
-    games = ours.turns / len(ours.episodes[0])
+    """Whole games three times through the critic, forward and back, and once through its target with an utterance for
+    each state; the games that are drawn are read once more by the actor, which says these utterances."""
+    known, games = len(ours.episodes), ours.turns / len(ours.episodes[0])
+    drawn = known * (1 - (1 - games / known) ** steps)  # expected, of ``steps`` draws of different games
     length = float(np.mean([len(episode.final_prompt_ids) for episode in ours.episodes]))
-    return Work(steps * 4 * pass_flops(ours.agent.actor, games * length, length / 2, 0), 0.0)
+    siblings = len(ours.episodes[0]) * UTTERANCE_TOKENS
+    tokens = steps * games * (4 * length + siblings) + drawn * (length + siblings)
+    return Work(pass_flops(ours.agent.actor, tokens, length / 2, drawn * siblings), 0.0)
 
 
 def _iteration(play: Measure, critic: Measure, actor: Measure) -> Measure:
