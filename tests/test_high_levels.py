@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -12,7 +13,7 @@ from archer.algorithms.critic import update_critic
 from archer.algorithms.high import HIGH_LEVELS, gae, iql, mc, sarsa, td
 from archer.config import CriticConfig
 from archer.losses import critic_loss
-from archer.models.agent import Agent
+from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import Values
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
@@ -122,3 +123,21 @@ def test_only_who_wants_fresh_utterances_has_them_sampled(
     assert bool(sampled) == HIGH_LEVELS[name].resamples == (name == "td")
     assert metrics["critic/grad_norm"] > 0
     assert any(not torch.equal(a, b) for a, b in zip(before, agent.learned_critic.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", HIGH_LEVELS)
+def test_a_batch_in_parts_gives_the_gradient_and_metrics_of_the_whole(
+    name: str, agent: Agent, episodes: list[Episode]
+) -> None:
+    """Parts of different sizes: games of one to several turns, answers and utterances of different lengths."""
+    replay = Replay(1000)
+    replay.add(episodes)
+    gradients, metrics = [], []
+    for parts in (1, 3):
+        own = deepcopy(agent)
+        config = _config(method=name, updates=1, batch_turns=12, accumulation=parts, answer_weight=0.5)
+        own.critic_optimizer = make_optimizer(own.learned_critic, config)
+        metrics.append(update_critic(own, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[0]))
+        gradients.append(torch.cat([p.grad.flatten() for p in own.learned_critic.parameters() if p.grad is not None]))
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-4)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-6 * float(gradients[0].abs().max()))

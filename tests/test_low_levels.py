@@ -132,6 +132,19 @@ def _moved(agent: Agent, episodes: list[Episode], reference: Actor | None, **set
     return {name: p.detach() - before[name] for name, p in agent.actor.named_parameters()}
 
 
+@pytest.mark.parametrize("method", ["reinforce", "ppo", "awr"])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(method: str, agent: Agent, episodes: list[Episode]) -> None:
+    replay = Replay(1000)
+    replay.add(episodes)
+    gradients = []
+    for parts in (1, 3):
+        own = deepcopy(agent)
+        config = ActorConfig(method=method, updates=1, batch_turns=12, accumulation=parts, kl=0.1)  # type: ignore[arg-type]
+        update_actor(own, agent.actor, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[3])
+        gradients.append(torch.cat([p.grad.flatten() for p in own.actor.parameters() if p.grad is not None]))
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5 * float(gradients[0].abs().max()))
+
+
 @pytest.mark.parametrize("method", LOW_LEVELS)
 @pytest.mark.parametrize("anchored", [False, True])
 def test_every_low_level_moves_the_actor_and_nothing_else(

@@ -32,17 +32,18 @@ def test_credit_and_health_come_before_the_critic_learns(
 ) -> None:
     order: list[str] = []
 
-    def spy(name: str) -> None:
-        original = getattr(archer.training, name)
+    def spy(module: Any, name: str) -> None:
+        original = getattr(module, name)
 
         def called(*arguments: Any, **keywords: Any) -> Any:
             order.append(name)
             return original(*arguments, **keywords)
 
-        monkeypatch.setattr(archer.training, name, called)
+        monkeypatch.setattr(module, name, called)
 
-    for name in ("collect", "critic_health", "assign_credit", "update_critic", "update_actor"):
-        spy(name)
+    spy(archer.gathering, "collect")
+    for name in ("critic_health", "assign_credit", "update_critic", "update_actor"):
+        spy(archer.training, name)
     archer.train(_config(preset, TASK, **PLAY), tmp_path / "run")
     warmup = ["collect", "critic_health", "assign_credit", "update_critic"]
     assert order == warmup + 2 * [*warmup, "update_actor"]

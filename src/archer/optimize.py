@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import torch
@@ -57,6 +58,13 @@ class Optimizer:
         for part in self.parts:
             part.step()
         return float(norm)
+
+
+def split(count: int, pieces: int) -> list[slice]:
+    """``count`` items cut into at most ``pieces`` runs of near-equal length, for gradient accumulation."""
+    pieces = min(pieces, count)
+    edges = [count * piece // pieces for piece in range(pieces + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def warmup_decay(step: int, steps: int) -> float:

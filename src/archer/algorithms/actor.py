@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from archer.losses import kl_penalty
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch, Siblings, TokenIndex, collate
+from archer.optimize import split
 from archer.replay import Replay, draw
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -86,7 +86,7 @@ def _losses(
 ) -> Iterator[tuple[Tensor, float]]:
     """The loss of each part of the batch with its share of the turns; metrics and shares are appended to ``found``."""
     turns = sum(len(episode) for episode in episodes)
-    for part in _parts(len(episodes), config.accumulation):
+    for part in split(len(episodes), config.accumulation):
         batch = collate(episodes[part], siblings[part] if siblings is not None else None).to(agent.actor.device)
         hidden = agent.actor.hidden(batch)
         tokens = batch.sibling_tokens() if config.utterances == "fresh" else batch.utterance_tokens()
@@ -151,9 +151,3 @@ def _fit_baseline(agent: Agent, spoken: Spoken) -> float:
     loss = (spoken.baseline - spoken.advantage).pow(2).mean()
     agent.baseline_optimizer.step([(loss / agent.baseline.unit**2, 1.0)])
     return float(loss.detach())
-
-
-def _parts(count: int, pieces: int) -> list[slice]:
-    """``count`` items cut into at most ``pieces`` runs of near-equal length."""
-    edges = np.linspace(0, count, min(pieces, count) + 1).astype(int)
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]

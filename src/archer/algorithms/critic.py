@@ -10,7 +10,8 @@ them in its batches.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ from archer.algorithms.high.targets import Targets
 from archer.config import CriticConfig, CriticStartConfig
 from archer.losses import cloning_loss, critic_loss
 from archer.models.agent import Agent, make_optimizer
-from archer.models.batch import Siblings, collate
+from archer.models.batch import EpisodeBatch, Siblings, collate
 from archer.models.critic import Values
-from archer.optimize import Optimizer, polyak_update, warmup_decay
+from archer.optimize import Optimizer, polyak_update, split, warmup_decay
 from archer.replay import Replay
 from archer.rollout.demonstrations import batches
 from archer.rollout.siblings import SiblingSampler
@@ -100,37 +101,70 @@ def _step(
     siblings: Sequence[Siblings] | None = None,
 ) -> dict[str, float]:
     """One gradient step towards the targets of a batch and one of the target critic towards the critic."""
-    critic = agent.learned_critic
     assert agent.target_critic is not None
-    device = agent.actor.device
-    batch = collate(episodes).to(device)
-    told = batch if siblings is None else collate(episodes, siblings).to(device)  # only targets ask what siblings get
-    with torch.no_grad():
-        targets = high.targets(agent.target_critic(told, tokens=high.by_token), episodes, config)
-    values = critic(batch, answers=bool(config.answer_weight), tokens=high.by_token)
-    loss, metrics = _value_loss(values, targets)
-    loss = loss / critic.unit**2  # in the heads' own units: neither clip nor answers' weight depends on rewards' size
-    if values.answers.numel():
-        answer_loss, answer_metrics = cloning_loss(values.answers)
-        loss = loss + config.answer_weight * answer_loss
-        metrics["answer_loss"] = answer_metrics["loss"]
-    metrics["grad_norm"] = optimizer.step([(loss, 1.0)])
-    polyak_update(agent.target_critic, critic, config.polyak)
-    return metrics
+    metrics: defaultdict[str, float] = defaultdict(float)
+    norm = optimizer.step(_losses(agent, high, episodes, config, siblings, metrics))
+    polyak_update(agent.target_critic, agent.learned_critic, config.polyak)
+    return metrics | {"grad_norm": norm}
 
 
-def _value_loss(values: Values, targets: Targets) -> tuple[Tensor, dict[str, float]]:
-    """Squared errors of whatever has targets, and how far the twins are apart."""
+def _losses(
+    agent: Agent,
+    high: HighLevel,
+    episodes: Sequence[Episode],
+    config: CriticConfig,
+    siblings: Sequence[Siblings] | None,
+    metrics: defaultdict[str, float],
+) -> Iterator[tuple[Tensor, float]]:
+    """The loss of each part of the batch; each term has its part's share of all that it is the mean of. ``metrics``
+    gather their means."""
+    critic, device = agent.learned_critic, agent.actor.device
+    assert agent.target_critic is not None
+    parts = split(len(episodes), config.accumulation)
+    batches = [collate(episodes[part]) for part in parts]
+    sizes = [_sizes(batch, bool(config.answer_weight)) for batch in batches]
+    whole = sum(sizes, Counter())
+    for part, batch, size in zip(parts, batches, sizes, strict=True):
+        share = {term: size[term] / max(1, whole[term]) for term in ("turns", "tokens", "answers")}
+        batch = batch.to(device)
+        # Only targets ask what siblings get.
+        told = batch if siblings is None else collate(episodes[part], siblings[part]).to(device)
+        with torch.no_grad():
+            targets = high.targets(agent.target_critic(told, tokens=high.by_token), episodes[part], config)
+        values = critic(batch, answers=bool(config.answer_weight), tokens=high.by_token)
+        loss = _value_loss(values, targets, share, metrics)
+        loss = loss / critic.unit**2  # in the heads' units: neither clip nor answers' weight depends on rewards' size
+        if values.answers.numel():
+            answer_loss, of_answers = cloning_loss(values.answers)
+            loss = loss + config.answer_weight * share["answers"] * answer_loss
+            metrics["answer_loss"] += share["answers"] * of_answers["loss"]
+        yield loss, 1.0
+
+
+def _sizes(batch: EpisodeBatch, answers: bool) -> Counter[str]:
+    """How much of everything a batch has that something is the mean of."""
+    return Counter(
+        turns=len(batch.row),
+        tokens=sum(episode.tokens_said for episode in batch.episodes),
+        answers=len(batch.observation_tokens().row) if answers else 0,
+    )
+
+
+def _value_loss(
+    values: Values, targets: Targets, share: Mapping[str, float], metrics: defaultdict[str, float]
+) -> Tensor:
+    """Squared errors of whatever has targets; ``metrics`` also hear how far the twins are apart."""
     loss = values.v.new_zeros(())
-    metrics: dict[str, float] = {}
-    for name, found, wanted, expectile in (
-        ("q", values.q, targets.q, 0.5),
-        ("v", values.v, targets.v, targets.expectile),
-        ("token_v", values.v_tokens, targets.tokens, 0.5),
+    for name, found, wanted, expectile, share_of in (
+        ("q", values.q, targets.q, 0.5, share["turns"]),
+        ("v", values.v, targets.v, targets.expectile, share["turns"]),
+        ("token_v", values.v_tokens, targets.tokens, 0.5, share["tokens"]),
     ):
         if wanted is not None:
             part, of_part = critic_loss(found, wanted, expectile)
-            loss = loss + part
-            metrics |= {f"{name}_loss": of_part["loss"], f"{name}_mean": of_part["mean"]}
+            loss = loss + share_of * part
+            metrics[f"{name}_loss"] += share_of * of_part["loss"]
+            metrics[f"{name}_mean"] += share_of * of_part["mean"]
     twins = values.v if targets.q is None else values.q
-    return loss, metrics | {"twin_gap": float((twins[:, 0] - twins[:, 1]).detach().abs().mean())}
+    metrics["twin_gap"] += share["turns"] * float((twins[:, 0] - twins[:, 1]).detach().abs().mean())
+    return loss

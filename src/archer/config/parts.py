@@ -170,6 +170,8 @@ class CriticConfig(OptimizerConfig):
     """Gradient steps per iteration."""
     batch_turns: Positive = 96
     """Turns per gradient step, in whole games."""
+    accumulation: Positive = 1
+    """Parts a batch is cut into to save memory; the gradient is the exact mean over all of it."""
     discount: Fraction = 0.9
     """γ between utterances, of advantages too. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.9
