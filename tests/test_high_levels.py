@@ -16,9 +16,12 @@ from archer.losses import critic_loss
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import Values
 from archer.replay import Replay
+from archer.rollout.play import play
+from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode, Turn, Utterance
-from tests.conftest import SAMPLING
+from tests.conftest import LIMITS, SAMPLING
+from tests.worlds import Echo
 
 
 def _game(rewards: list[float], end: End) -> Episode:
@@ -126,12 +129,12 @@ def test_only_who_wants_fresh_utterances_has_them_sampled(
 
 
 @pytest.mark.parametrize("name", HIGH_LEVELS)
-def test_a_batch_in_parts_gives_the_gradient_and_metrics_of_the_whole(
-    name: str, agent: Agent, episodes: list[Episode]
-) -> None:
-    """Parts of different sizes: games of one to several turns, answers and utterances of different lengths."""
+def test_a_batch_in_parts_gives_the_gradient_and_metrics_of_the_whole(name: str, agent: Agent) -> None:
+    """Parts of different sizes: games of one to several turns, with short utterances and with long ones."""
     replay = Replay(1000)
-    replay.add(episodes)
+    for tokens in (2, 9):
+        sampling = Sampling(max_tokens=tokens)
+        replay.add(play(agent.actor, Echo, [0, 1, 2], task="echo", sampling=sampling, limits=LIMITS))
     gradients, metrics = [], []
     for parts in (1, 3):
         own = deepcopy(agent)
