@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -13,10 +13,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from archer.models.actor import Actor
+from archer.models.critic import CausalCritic
 from archer.models.passes import Passes
 from archer.rollout import backends
 from archer.rollout import engine as engine_module
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, TorchBackend
+from archer.rollout.best_of import play_best_of
 from archer.rollout.engine import Engine
 from archer.rollout.play import play
 from archer.rollout.sampling import Sampling, stream_key, uniform
@@ -213,30 +215,40 @@ def test_what_is_said_does_not_depend_on_the_batch_to_the_last_bit(actor: Actor)
     assert together == {seed: said for part in ([0], [1, 2], [3, 4, 5, 6, 7], [8]) for seed, said in say(part).items()}
 
 
+def _played(model: Actor, sampler: SiblingSampler, past: Episode) -> list[int]:
+    game = play(model, Echo, [0], task="echo", sampling=sampler.sampling, limits=LIMITS)[0]
+    return list(map(int, game.turns[0].utterance.ids))
+
+
+def _sampled(model: Actor, sampler: SiblingSampler, past: Episode) -> list[int]:
+    return list(map(int, sampler.sample([past], 1, [0])[0][0][0].ids))
+
+
+def _chosen(model: Actor, sampler: SiblingSampler, past: Episode) -> list[int]:
+    critic = CausalCritic.from_actor(model)
+    game = play_best_of(1, critic, model, Echo, [0], task="echo", sampling=sampler.sampling, limits=LIMITS)[0]
+    return list(map(int, game.turns[0].utterance.ids))
+
+
+@pytest.mark.parametrize("speak", [_played, _sampled, _chosen])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_what_was_learned_is_what_plays(precision: torch.dtype, actor: Actor) -> None:
-    """A fused optimizer leaves no mark on the weights it changes; play and siblings must see the change even so."""
+def test_what_was_learned_is_what_plays(
+    speak: Callable[[Actor, SiblingSampler, Episode], list[int]],
+    precision: torch.dtype,
+    actor: Actor,
+    episodes: list[Episode],
+) -> None:
+    """A fused optimizer leaves no mark on the weights it changes; whoever speaks must see the change even so."""
     model = Actor(deepcopy(actor.model), actor.tokenizer, Passes(precision))
-    greedy = Sampling(max_tokens=6, greedy=True)
-    sampler = SiblingSampler(model, greedy)
-    state = np.arange(40, 50, dtype=np.int32)
-
-    def said() -> tuple[list[int], list[int]]:
-        episode = play(model, Echo, [0], task="echo", sampling=greedy, limits=LIMITS)[0]
-        return episode.turns[0].utterance.ids.tolist(), sampler.at([state], 1, [[0]])[0][0].ids.tolist()
-
-    before = said()
+    sampler = SiblingSampler(model, Sampling(max_tokens=6, greedy=True))
+    before = speak(model, sampler, episodes[0])
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.3, fused=True)
     for parameter in model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     optimizer.step()
-    after = said()
-    assert after[0] != before[0] and after[1] != before[1]
+    after = speak(model, sampler, episodes[0])
     fresh = Actor(deepcopy(model.model), actor.tokenizer, Passes(precision))
-    assert (
-        after[0]
-        == play(fresh, Echo, [0], task="echo", sampling=greedy, limits=LIMITS)[0].turns[0].utterance.ids.tolist()
-    )
+    assert before != after == speak(fresh, SiblingSampler(fresh, sampler.sampling), episodes[0])
 
 
 def test_without_numba_torch_takes_over_and_says_what_to_install(

@@ -11,6 +11,7 @@ from archer.envs.base import Environment, close
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
+from archer.rollout.decoders import refresh
 from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
@@ -39,6 +40,7 @@ def play_best_of(
     if count < 1:
         raise ValueError(f"best of {count} cannot be chosen; at least 1 utterance is needed")
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
+    refresh(actor)
     sampler = SiblingSampler(actor, sampling)
     places = list(zip(seeds, count_copies(seeds), strict=True))
     episodes: list[Episode] = []

@@ -18,7 +18,7 @@ ROWS = 512
 
 
 class SiblingSampler:
-    """Draws utterances of the actor, as it is at each call, at states of stored episodes.
+    """Draws utterances of the actor at states of stored episodes.
 
     Each conversation is encoded once; its states then branch off it, so a sample costs only its own tokens, the first
     of them nothing at all. Nothing is sent to an environment. The caches are kept between calls: fresh memory costs
@@ -32,7 +32,8 @@ class SiblingSampler:
         self._engine: Engine | None = None
 
     def sample(self, episodes: Sequence[Episode], count: int, seed: Sequence[int]) -> list[list[list[Utterance]]]:
-        """``count`` utterances at every state of every episode, shape [episodes][turns][count]."""
+        """``count`` utterances of the actor as it is now, at every state of every episode, [episodes][turns][count]."""
+        refresh(self.actor)
         places = [(e, t) for e, episode in enumerate(episodes) for t in range(len(episode))]
         groups = iter(
             self.at([episodes[e].turns[t].prompt_ids for e, t in places], count, [[*seed, e, t] for e, t in places])
@@ -42,9 +43,9 @@ class SiblingSampler:
     def at(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
         """``count`` utterances at every state, each state with a seed of its own, shape [states][count].
 
-        Fastest where states of one conversation follow each other, the earlier ones first.
+        The weights are those of the last ``refresh``. Fastest where states of one conversation follow each other, the
+        earlier ones first.
         """
-        refresh(self.actor)
         at_once = max(1, ROWS // count)
         return [
             group
