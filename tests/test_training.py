@@ -149,6 +149,13 @@ def test_the_encoder_critic_trains_too(tmp_path: Path) -> None:
     assert summary.games == 32
 
 
+def test_a_loaded_run_plays_in_the_precision_it_was_trained_in(tmp_path: Path) -> None:
+    archer.train(_config(iterations=2, model={"precision": "bfloat16"}), tmp_path / "run")
+    run = archer.load(tmp_path / "run")
+    assert run.actor.precision == torch.bfloat16
+    assert archer.evaluate(run, episodes=4, env=TwoSteps)["episodes"] == 4
+
+
 def test_evaluation_of_a_loaded_run(uninterrupted: Path) -> None:
     result = archer.evaluate(archer.load(uninterrupted), episodes=20)
     assert result["episodes"] == 20 and result["reference_return"] == 1.0

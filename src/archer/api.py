@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from archer.beginning import begin_critic
+from archer.beginning import begin_critic, load_actor
 from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
@@ -77,8 +77,7 @@ def load(run: str | Path) -> LoadedRun:
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint yet")
-    actor = Actor.from_pretrained(checkpoint / "actor").to(config.device)
-    return LoadedRun(folder, config, actor, checkpoint)
+    return LoadedRun(folder, config, load_actor(config, checkpoint), checkpoint)
 
 
 def load_critic(run: LoadedRun) -> Critic:
