@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,12 @@ def read_state(checkpoint: Path) -> dict[str, int]:
 
 def save_module(path: Path, module: torch.nn.Module) -> None:
     """Write a module's parameters and buffers as safetensors."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path)
+    save_tensors(path, module.state_dict())
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors of any device as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def load_module(path: Path, module: torch.nn.Module) -> None:

@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from archer.algorithms.target_values import KeptValues
 from archer.beginning import Beginning, begin_critic, load_actor
 from archer.checkpoint import (
     CheckpointError,
@@ -21,6 +23,7 @@ from archer.checkpoint import (
     save_checkpoint,
     save_module,
     save_optimizers,
+    save_tensors,
 )
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
@@ -60,6 +63,8 @@ class Run:
     sampler: SiblingSampler
     demonstrations: Replay | None = None
     """Where critic or actor go on learning from them."""
+    kept_values: KeptValues | None = None
+    """Where the target critic is not asked at every step."""
     anchor: Actor | None = None
     """The supervised start, where the actor is held near it."""
     iteration: int = 0
@@ -121,6 +126,7 @@ def assemble(
         agent=agent,
         replay=Replay(config.replay_turns),
         sampler=SiblingSampler(actor, Sampling.of(config.rollout)),
+        kept_values=KeptValues(config.critic.keep_values) if config.critic.keep_values else None,
     )
 
 
@@ -163,6 +169,8 @@ def save(run: Run) -> None:
                 save_module(folder / f"{name}.safetensors", network)
             if optimizer is not None:
                 save_optimizers(folder / f"{name}_optimizer.safetensors", optimizer.parts)
+        if run.kept_values is not None:
+            save_tensors(folder / "kept_values.safetensors", run.kept_values.state(run.replay, run.demonstrations))
         state = {
             "iteration": run.iteration,
             "policy_version": run.agent.policy_version,
@@ -204,6 +212,8 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         _refill(run)
     if folder.demonstrations_file.exists():
         keep_demonstrations(run, lambda: read_shard(folder.demonstrations_file))
+    if run.kept_values is not None:
+        run.kept_values.restore(load_file(checkpoint / "kept_values.safetensors"), run.replay, run.demonstrations)
     attach_anchor(run)
     return run
 

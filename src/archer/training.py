@@ -59,7 +59,8 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     if config.critic.method != "none":
         metrics |= update_critic(
             run.agent, run.replay, config.critic,
-            sampler=run.sampler, seed=[config.seed, number, CRITIC], demonstrations=run.demonstrations,
+            sampler=run.sampler, seed=[config.seed, number, CRITIC],
+            demonstrations=run.demonstrations, kept=run.kept_values,
         )  # fmt: skip
     if config.actor.method != "none" and number > config.warmup:
         metrics |= update_actor(

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from archer.algorithms.high import HIGH_LEVELS, HighLevel
 from archer.algorithms.high.targets import Targets
+from archer.algorithms.target_values import FreshValues, KeptValues, TargetValues
 from archer.config import CriticConfig, CriticStartConfig
 from archer.losses import cloning_loss, critic_loss
 from archer.models.agent import Agent, make_optimizer
-from archer.models.batch import EpisodeBatch, Siblings, collate
+from archer.models.batch import EpisodeBatch, collate
 from archer.models.critic import Values
 from archer.optimize import Optimizer, polyak_update, split, warmup_decay
 from archer.replay import Replay
@@ -51,7 +52,7 @@ def start_critic(
     generator = np.random.default_rng(list(seed))
     for episodes, step, steps in batches(demonstrations, start, generator):
         optimizer.scale_lr(warmup_decay(step, steps))
-        metrics = _step(agent, optimizer, high, episodes, whole)
+        metrics = _step(agent, optimizer, high, episodes, whole, FreshValues(agent, high))
         report({f"critic_start/{key}": value for key, value in metrics.items()})
 
 
@@ -63,10 +64,12 @@ def update_critic(
     sampler: SiblingSampler,
     seed: Sequence[int],
     demonstrations: Replay | None = None,
+    kept: KeptValues | None = None,
 ) -> dict[str, float]:
     """``config.updates`` gradient steps on batches from all of replay; metrics averaged over them.
 
-    With ``demonstrations``, ``config.demonstrations`` of every batch's turns are theirs.
+    With ``demonstrations``, ``config.demonstrations`` of every batch's turns are theirs. With ``kept``, targets are
+    made of what it keeps.
     """
     assert agent.critic_optimizer is not None
     high = HIGH_LEVELS[config.method]
@@ -77,19 +80,11 @@ def update_critic(
     if demonstrations:
         for batch in drawn:
             batch += demonstrations.sample(shown, generator)
-    said = _resample(sampler, drawn, seed) if high.resamples else {}
-    metrics = [
-        _step(agent, agent.critic_optimizer, high, batch, config, [said[id(e)] for e in batch] if said else None)
-        for batch in drawn
-    ]
+    if kept is not None:
+        kept.prepare(agent, high, sampler, drawn, seed)
+    told = kept or FreshValues(agent, high, sampler, drawn, seed)
+    metrics = [_step(agent, agent.critic_optimizer, high, batch, config, told) for batch in drawn]
     return {f"critic/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
-
-
-def _resample(sampler: SiblingSampler, drawn: Sequence[Sequence[Episode]], seed: Sequence[int]) -> dict[int, Siblings]:
-    """One ã ~ π at every state of every drawn episode, by the episode's identity."""
-    states = {id(episode): episode for batch in drawn for episode in batch}
-    siblings = sampler.sample(list(states.values()), 1, seed)
-    return dict(zip(states, siblings, strict=True))
 
 
 def _step(
@@ -98,12 +93,12 @@ def _step(
     high: HighLevel,
     episodes: Sequence[Episode],
     config: CriticConfig,
-    siblings: Sequence[Siblings] | None = None,
+    told: TargetValues,
 ) -> dict[str, float]:
     """One gradient step towards the targets of a batch and one of the target critic towards the critic."""
     assert agent.target_critic is not None
     metrics: defaultdict[str, float] = defaultdict(float)
-    norm = optimizer.step(_losses(agent, high, episodes, config, siblings, metrics))
+    norm = optimizer.step(_losses(agent, high, episodes, config, told, metrics))
     polyak_update(agent.target_critic, agent.learned_critic, config.polyak)
     return metrics | {"grad_norm": norm}
 
@@ -113,13 +108,12 @@ def _losses(
     high: HighLevel,
     episodes: Sequence[Episode],
     config: CriticConfig,
-    siblings: Sequence[Siblings] | None,
+    told: TargetValues,
     metrics: defaultdict[str, float],
 ) -> Iterator[tuple[Tensor, float]]:
     """The loss of each part of the batch; each term has its part's share of all that it is the mean of. ``metrics``
     gather their means."""
     critic, device = agent.learned_critic, agent.actor.device
-    assert agent.target_critic is not None
     parts = split(len(episodes), config.accumulation)
     batches = [collate(episodes[part]) for part in parts]
     sizes = [_sizes(batch, bool(config.answer_weight)) for batch in batches]
@@ -127,10 +121,8 @@ def _losses(
     for part, batch, size in zip(parts, batches, sizes, strict=True):
         share = {term: size[term] / max(1, whole[term]) for term in ("turns", "tokens", "answers")}
         batch = batch.to(device)
-        # Only targets ask what siblings get.
-        told = batch if siblings is None else collate(episodes[part], siblings[part]).to(device)
         with torch.no_grad():
-            targets = high.targets(agent.target_critic(told, tokens=high.by_token), episodes[part], config)
+            targets = high.targets(told(batch), episodes[part], config)
         values = critic(batch, answers=bool(config.answer_weight), tokens=high.by_token)
         loss = _value_loss(values, targets, share, metrics)
         loss = loss / critic.unit**2  # in the heads' units: neither clip nor answers' weight depends on rewards' size

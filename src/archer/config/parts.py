@@ -172,6 +172,9 @@ class CriticConfig(OptimizerConfig):
     """Turns per gradient step, in whole games."""
     accumulation: Positive = 1
     """Parts a batch is cut into to save memory; the gradient is the exact mean over all of it."""
+    keep_values: Natural = 0
+    """Iterations for which the target critic's values of a game are kept, with the utterances that it was asked about;
+    0 asks anew at every step. Saves time with large models."""
     discount: Fraction = 0.9
     """γ between utterances, of advantages too. Tokens inside one utterance are never discounted."""
     trace: Fraction = 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import torch
@@ -44,6 +44,27 @@ class Values:
     def v_next(self, lengths: tuple[int, ...]) -> Tensor:
         """V of the state after every turn, [N, H]; ``lengths`` are the turns of each episode."""
         return after_each_turn(self.v, self.v_final, lengths)
+
+    def apart(self, episodes: Sequence[Episode]) -> list[Values]:
+        """What belongs to each of the ``episodes``, without the answers."""
+        turns = [len(episode) for episode in episodes]
+        tokens = [episode.tokens_said if len(self.v_tokens) else 0 for episode in episodes]
+        cut = [torch.split(values, turns) for values in (self.q, self.v, self.q_siblings)]
+        rest = torch.split(self.v_final, 1), torch.split(self.v_tokens, tokens)
+        return [
+            Values(q, v, siblings, final, self.answers[:0], said)
+            for q, v, siblings, final, said in zip(*cut, *rest, strict=True)
+        ]
+
+    @staticmethod
+    def joined(parts: Sequence[Values]) -> Values:
+        """The values of one batch of all the parts' episodes."""
+        names = [field.name for field in fields(Values)]
+        return Values(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+    def to(self, device: torch.device | str) -> Values:
+        """The same on ``device``."""
+        return Values(**{name: values.to(device) for name, values in vars(self).items()})
 
 
 class Critic(nn.Module, ABC):

@@ -1,0 +1,121 @@
+"""What the target critic thinks of the games that are learned from: asked at every step, or kept for some iterations.
+
+With V learned from ã ~ π (the paper's way), an utterance is drawn at every state first; drawing and asking are half of
+what a critic's step of a large model costs. Kept values are as old as the policy and the target critic of the
+iteration they are from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from archer.algorithms.high import HighLevel
+from archer.models.agent import Agent
+from archer.models.batch import EpisodeBatch, Siblings, collate
+from archer.models.critic import EPISODES_AT_ONCE, Critic, Values
+from archer.replay import Replay
+from archer.rollout.siblings import SiblingSampler
+from archer.types import Episode
+
+
+class TargetValues(Protocol):
+    """The target critic's values of any of the games that were drawn."""
+
+    def __call__(self, batch: EpisodeBatch) -> Values: ...
+
+
+class FreshValues:
+    """The target critic is asked anew, as it is at each step; utterances are drawn at the start, for all steps."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        high: HighLevel,
+        sampler: SiblingSampler | None = None,
+        drawn: Sequence[Sequence[Episode]] = (),
+        seed: Sequence[int] = (),
+    ) -> None:
+        self._critic = _target(agent)
+        self._by_token = high.by_token
+        self._siblings: dict[int, Siblings] = {}
+        if high.resamples and sampler is not None:
+            games = list(_distinct(drawn).values())
+            self._siblings = dict(zip(map(id, games), sampler.sample(games, 1, seed), strict=True))
+
+    def __call__(self, batch: EpisodeBatch) -> Values:
+        if self._siblings:  # only targets ask what siblings get
+            said = [self._siblings[id(episode)] for episode in batch.episodes]
+            batch = collate(batch.episodes, said).to(batch.ids.device)
+        return self._critic(batch, tokens=self._by_token)
+
+
+class KeptValues:
+    """Each game's values are found once, when it is first drawn, and again after ``iterations`` iterations."""
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+        self._now = 0
+        self._kept: dict[int, tuple[int, Episode, Values]] = {}  # by identity: iteration, the game, its values
+
+    def prepare(
+        self,
+        agent: Agent,
+        high: HighLevel,
+        sampler: SiblingSampler,
+        drawn: Sequence[Sequence[Episode]],
+        seed: Sequence[int],
+    ) -> None:
+        """Begin an iteration: forget what is too old, and find what is missing of the games drawn for it."""
+        self._now += 1
+        self._kept = {key: kept for key, kept in self._kept.items() if self._now - kept[0] < self.iterations}
+        missing = [episode for key, episode in _distinct(drawn).items() if key not in self._kept]
+        siblings = sampler.sample(missing, 1, seed) if high.resamples and missing else None
+        for start in range(0, len(missing), EPISODES_AT_ONCE):
+            part = slice(start, start + EPISODES_AT_ONCE)
+            batch = collate(missing[part], None if siblings is None else siblings[part]).to(agent.actor.device)
+            with torch.no_grad():
+                values = _target(agent)(batch, tokens=high.by_token).to("cpu")
+            for episode, own in zip(missing[part], values.apart(missing[part]), strict=True):
+                self._kept[id(episode)] = self._now, episode, own
+
+    def __call__(self, batch: EpisodeBatch) -> Values:
+        return Values.joined([self._kept[id(episode)][2] for episode in batch.episodes]).to(batch.ids.device)
+
+    def state(self, *sources: Replay | None) -> dict[str, Tensor]:
+        """All of it as tensors, games by their place in ``sources``; those that all have forgotten are left out."""
+        places = {
+            id(episode): (number, index)
+            for number, source in enumerate(sources)
+            for index, episode in enumerate(source or ())
+        }
+        known = [(*places[key], *kept) for key, kept in self._kept.items() if key in places]
+        index = [[number, place, born] for number, place, born, *_ in known]
+        found = {"now": torch.tensor(self._now), "index": torch.tensor(index, dtype=torch.long).reshape(-1, 3)}
+        if known:
+            found |= vars(Values.joined([values for *_, values in known]))
+        return found
+
+    def restore(self, state: Mapping[str, Tensor], *sources: Replay | None) -> None:
+        """Take over what ``state`` gave, from the same games in the same places."""
+        self._now = int(state["now"])
+        index = state["index"].tolist()
+        found = [list(source or ()) for source in sources]
+        episodes = [found[number][place] for number, place, _ in index]
+        if episodes:
+            values = Values(**{field.name: state[field.name] for field in fields(Values)})
+            for (_, _, born), episode, own in zip(index, episodes, values.apart(episodes), strict=True):
+                self._kept[id(episode)] = born, episode, own
+
+
+def _target(agent: Agent) -> Critic:
+    assert agent.target_critic is not None, "where there is a critic, there is its target"
+    return agent.target_critic
+
+
+def _distinct(drawn: Sequence[Sequence[Episode]]) -> dict[int, Episode]:
+    return {id(episode): episode for batch in drawn for episode in batch}
