@@ -52,11 +52,18 @@ def test_a_stopped_run_goes_on_as_it_would_have(whole: Path, tmp_path: Path, mon
 
 
 def test_the_next_games_are_played_while_the_critic_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learning, played = threading.Event(), threading.Event()
+    """Neither side goes on before it has met the other."""
+    learning, played, begun = threading.Event(), threading.Event(), 0
 
-    class Watched(TwoSteps):
+    class Waits(TwoSteps):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
+            nonlocal begun
+            begun += threading.current_thread().name.startswith("player")
+            return super().reset(seed=seed, options=options)
+
         def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-            if learning.is_set():
+            if begun > OVERLAP["games"]:  # those of the second iteration
+                assert learning.wait(60), "the critic did not learn meanwhile"
                 played.set()
             return super().step(utterance)
 
@@ -66,7 +73,7 @@ def test_the_next_games_are_played_while_the_critic_learns(tmp_path: Path, monke
         return update_critic(*arguments, **options)
 
     monkeypatch.setattr("archer.training.update_critic", update)
-    archer.train(_config(rollout=OVERLAP, iterations=2, warmup=2), tmp_path / "run", env=Watched)
+    archer.train(_config(rollout=OVERLAP, iterations=2, warmup=2), tmp_path / "run", env=Waits)
 
 
 def test_an_environment_that_fails_meanwhile_stops_the_run(tmp_path: Path) -> None:
