@@ -10,10 +10,9 @@ import pytest
 
 import archer
 from archer.algorithms.critic import update_critic
-from archer.run import save
 from archer.runfolder import RunFolder
 from archer.storage import read_shard, shard_path
-from tests.test_training import _config, _fingerprint
+from tests.test_training import _config, _fingerprint, _stop_and_resume
 from tests.worlds import TwoSteps
 
 OVERLAP: dict[str, Any] = {"games": 16, "overlap": True}
@@ -33,22 +32,10 @@ def test_games_are_one_iteration_behind_and_say_so(whole: Path) -> None:
     assert [row["rollout/policy_lag"] for row in RunFolder(whole).metrics()[1:]] == [0, 0, 2, 2]
 
 
-def test_a_stopped_run_goes_on_as_it_would_have(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, saves = tmp_path / "run", 0
-
-    def stop(*arguments: Any) -> None:
-        nonlocal saves
-        save(*arguments)
-        saves += 1
-        if saves == 4:  # the start and three iterations: the last games are being played with weights of the third
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("archer.training.save", stop)
-    with pytest.raises(KeyboardInterrupt):
-        archer.train(_config(rollout=OVERLAP), run)
-    monkeypatch.undo()
-    archer.train(run=run, resume=True)
-    assert _fingerprint(run) == _fingerprint(whole)
+def test_a_stopped_run_goes_on_as_it_would_have(whole: Path, tmp_path: Path) -> None:
+    """Stopped after three iterations, while the last games are being played with weights of the third."""
+    _stop_and_resume(_config(rollout=OVERLAP), tmp_path / "run", saves=4)
+    assert _fingerprint(tmp_path / "run") == _fingerprint(whole)
 
 
 def test_the_next_games_are_played_while_the_critic_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from archer.models.actor import Actor
 from archer.models.batch import collate
@@ -17,23 +16,20 @@ from archer.models.passes import Passes
 from archer.rollout.play import play
 from archer.types import Episode
 from tests.conftest import LIMITS, SAMPLING
+from tests.test_engine import GPT2, SIZES, _model
 from tests.worlds import Echo
 
-LLAMA: dict[str, Any] = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-}  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
-    "llama": LLAMA,
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.5},  # dropout must stay off
-    "qwen3": LLAMA | {"num_key_value_heads": 2, "head_dim": 8},
+    "llama": SIZES,
+    "gpt2": GPT2 | {"n_positions": LIMITS.max_tokens, "resid_pdrop": 0.5},  # dropout must stay off
+    "qwen3": SIZES,
 }
 
 
 def _actor(kind: str, like: Actor, passes: Passes) -> Actor:
-    special = {f"{name}_token_id": getattr(like.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, vocab_size=len(like.tokenizer), **special, **SHAPES[kind])
-    return Actor(AutoModelForCausalLM.from_config(config), like.tokenizer, passes)
+    found = _model(kind, like, **SHAPES[kind])
+    found.passes = passes
+    return found
 
 
 def _play(actor: Actor) -> list[Episode]:

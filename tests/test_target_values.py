@@ -18,10 +18,9 @@ from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
-from archer.run import save
 from archer.types import Episode
 from tests.conftest import SAMPLING
-from tests.test_training import _config, _fingerprint
+from tests.test_training import _config, _fingerprint, _stop_and_resume
 
 
 @pytest.fixture
@@ -86,21 +85,9 @@ def test_what_is_kept_is_found_again_by_its_place(agent: Agent, replay: Replay, 
     assert kept.state(forgotten, None)["index"].shape == (0, 3)
 
 
-def test_a_stopped_run_goes_on_as_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {**_config().critic.__dict__, "keep_values": 2}
-    archer.train(_config(critic=settings), tmp_path / "whole")
-    saves = 0
-
-    def stop(*arguments: Any) -> None:
-        nonlocal saves
-        save(*arguments)
-        saves += 1
-        if saves == 4:  # the start and three iterations: the fourth knows games of the third
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("archer.training.save", stop)
-    with pytest.raises(KeyboardInterrupt):
-        archer.train(_config(critic=settings), tmp_path / "run")
-    monkeypatch.undo()
-    archer.train(run=tmp_path / "run", resume=True)
+def test_a_stopped_run_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    """Stopped after three iterations; the fourth knows games of the third."""
+    config = _config(critic={**_config().critic.__dict__, "keep_values": 2})
+    archer.train(config, tmp_path / "whole")
+    _stop_and_resume(config, tmp_path / "run", saves=4)
     assert _fingerprint(tmp_path / "run") == _fingerprint(tmp_path / "whole")

@@ -21,7 +21,7 @@ from archer.api import load_critic
 from archer.beginning import gather_demonstrations
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
-from archer.run import restore
+from archer.run import restore, save
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import overlay
 from tests.worlds import Echo, Guess, TwoSteps
@@ -60,6 +60,23 @@ def _fingerprint(run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
         {key: value for key, value in row.items() if not key.startswith("time/")} for row in RunFolder(run).metrics()
     ]
     return {name: value for name, value in sums.items() if name.endswith((".safetensors", "state.json"))}, rows
+
+
+def _stop_and_resume(config: RunConfig, run: Path, saves: int) -> None:
+    """A run that is interrupted after so many checkpoints, that of the start included, and goes on."""
+
+    def stop(*arguments: Any) -> None:
+        nonlocal saves
+        save(*arguments)
+        saves -= 1
+        if not saves:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archer.training.save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            archer.train(config, run)
+    archer.train(run=run, resume=True)
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     run.iteration, run.games_before = state["iteration"], state["games_before"]
     run.agent.policy_version = state["policy_version"]
     if run.agent.behavior is not None:
-        run.agent.behavior.load_state_dict(load_actor(config, checkpoint, "behavior").state_dict())
+        run.agent.behavior = load_actor(config, checkpoint, "behavior").requires_grad_(False)
         run.agent.behavior_version = state["behavior_version"]
     folder.forget_after(run.iteration)
     if config.rollout.games:

@@ -17,7 +17,7 @@ from torch import Tensor
 from archer.algorithms.high import HighLevel
 from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch, Siblings, collate
-from archer.models.critic import EPISODES_AT_ONCE, Critic, Values
+from archer.models.critic import EPISODES_AT_ONCE, Values
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -40,7 +40,8 @@ class FreshValues:
         drawn: Sequence[Sequence[Episode]] = (),
         seed: Sequence[int] = (),
     ) -> None:
-        self._critic = _target(agent)
+        assert agent.target_critic is not None, "where there is a critic, there is its target"
+        self._critic = agent.target_critic
         self._by_token = high.by_token
         self._siblings: dict[int, Siblings] = {}
         if high.resamples and sampler is not None:
@@ -74,13 +75,12 @@ class KeptValues:
         self._now += 1
         self._kept = {key: kept for key, kept in self._kept.items() if self._now - kept[0] < self.iterations}
         missing = [episode for key, episode in _distinct(drawn).items() if key not in self._kept]
-        siblings = sampler.sample(missing, 1, seed) if high.resamples and missing else None
+        fresh = FreshValues(agent, high, sampler, [missing], seed)
         for start in range(0, len(missing), EPISODES_AT_ONCE):
-            part = slice(start, start + EPISODES_AT_ONCE)
-            batch = collate(missing[part], None if siblings is None else siblings[part]).to(agent.actor.device)
+            part = missing[start : start + EPISODES_AT_ONCE]
             with torch.no_grad():
-                values = _target(agent)(batch, tokens=high.by_token).to("cpu")
-            for episode, own in zip(missing[part], values.apart(missing[part]), strict=True):
+                values = fresh(collate(part).to(agent.actor.device)).to("cpu")
+            for episode, own in zip(part, values.apart(part), strict=True):
                 self._kept[id(episode)] = self._now, episode, own
 
     def __call__(self, batch: EpisodeBatch) -> Values:
@@ -110,11 +110,6 @@ class KeptValues:
             values = Values(**{field.name: state[field.name] for field in fields(Values)})
             for (_, _, born), episode, own in zip(index, episodes, values.apart(episodes), strict=True):
                 self._kept[id(episode)] = born, episode, own
-
-
-def _target(agent: Agent) -> Critic:
-    assert agent.target_critic is not None, "where there is a critic, there is its target"
-    return agent.target_critic
 
 
 def _distinct(drawn: Sequence[Sequence[Episode]]) -> dict[int, Episode]:

@@ -101,9 +101,9 @@ class CompiledBackend:
     def allocate(self, rows: int, heads: int, tokens: int, width: int, like: Tensor) -> Store:
         # An odd number of blocks: at high powers of two, conversations would fight for the same lines of the
         # processor's cache.
-        blocks = -(-tokens // LANES) | 1
+        blocks = _whole(tokens) // LANES | 1
         keys = like.new_empty(rows, heads, blocks, width, LANES)
-        return Store(keys, like.new_empty(rows, heads, blocks * LANES, width + -width % LANES))
+        return Store(keys, like.new_empty(rows, heads, blocks * LANES, _whole(width)))
 
     def write(self, store: Store, keys: Tensor, values: Tensor, places: Places) -> None:
         from archer.rollout.kernels import store as kernel
@@ -118,7 +118,7 @@ class CompiledBackend:
 
         kernel = kernels.attend if torch.get_num_threads() == 1 else kernels.attend_parallel
         width = query.shape[2]
-        out = np.empty((*query.shape[:2], width + -width % LANES), np.float32)
+        out = np.empty((*query.shape[:2], _whole(width)), np.float32)
         sinks = NO_SINK if scoring.sinks is None else scoring.sinks.float().numpy()
         kernel(
             query.float().contiguous().numpy(), array_of(store.keys), array_of(store.values),
@@ -204,6 +204,11 @@ def _compiled() -> Backend | None:
         )
         return None
     return CompiledBackend()
+
+
+def _whole(count: int) -> int:
+    """``count`` rounded up to what the kernels take at once."""
+    return count + -count % LANES
 
 
 def backend_for(device: torch.device) -> Backend:

@@ -14,7 +14,7 @@ from archer.models.actor import Actor
 from archer.rollout.attention import reading_slots, register
 from archer.rollout.backends import CompiledBackend, Ints, Places, backend_for
 from archer.rollout.cache import SlotCache
-from archer.rollout.fused import Gpt2Decoder, LlamaDecoder
+from archer.rollout.fused import Gpt2Decoder, LlamaDecoder, alive
 
 
 class Decoder(Protocol):
@@ -41,10 +41,10 @@ class AnyDecoder:
 
     def refresh(self) -> None:
         if self._copy is not None:
-            self._copy.load_state_dict(_alive(self._actor).model.state_dict())
+            self._copy.load_state_dict(alive(self._actor).model.state_dict())
 
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
-        actor = _alive(self._actor)
+        actor = alive(self._actor)
         model, device = self._copy or actor.model, actor.device
         cache.places = places
         with reading_slots(model), _as_it_is(actor):
@@ -85,10 +85,3 @@ def refresh(actor: Actor) -> None:
         decoder_of(actor)
     else:
         known.refresh()
-
-
-def _alive(actor: ref[Actor]) -> Actor:
-    """The actor, which its decoder must not keep from being forgotten."""
-    found = actor()
-    assert found is not None, "an engine holds it"
-    return found

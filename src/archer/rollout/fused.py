@@ -59,10 +59,7 @@ class FusedDecoder(ABC):
 
     @property
     def model(self) -> Any:
-        """The actor's, which its decoder must not keep from being forgotten."""
-        actor = self._actor()
-        assert actor is not None, "an engine holds it"
-        return actor.model
+        return alive(self._actor).model
 
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
         if not isinstance(cache.backend, CompiledBackend):
@@ -107,6 +104,13 @@ class FusedDecoder(ABC):
     @abstractmethod
     def _activate(self, raised: Tensor) -> Tensor:
         """Between the two products of the feed-forward part."""
+
+
+def alive(actor: ref[Actor]) -> Actor:
+    """The actor, which its decoder must not keep from being forgotten."""
+    found = actor()
+    assert found is not None, "an engine holds it"
+    return found
 
 
 class LlamaDecoder(FusedDecoder):

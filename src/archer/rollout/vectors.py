@@ -16,8 +16,15 @@ from archer.rollout.backends import LANES
 _FLOATS, _WORDS, _HALVES = (ir.VectorType(kind, LANES) for kind in (ir.FloatType(), ir.IntType(32), ir.IntType(16)))
 
 
-def _pointer(context, builder, kind, array):
-    return context.make_array(kind)(context, builder, array).data
+def _pointers(context, builder, kind, arrays):
+    """Where each of a tuple of arrays begins."""
+    return [context.make_array(kind.dtype)(context, builder, array).data for array in _parts(builder, arrays, kind)]
+
+
+def _memory(context, builder, kind, array):
+    """Where an array begins, and how long its second dimension is."""
+    given = context.make_array(kind)(context, builder, array)
+    return given.data, builder.extract_value(given.shape, 1)
 
 
 def _read(builder, kind, pointer, index):
@@ -55,35 +62,42 @@ def _parts(builder, tuple_value, kind):
     return [builder.extract_value(tuple_value, i) for i in range(kind.count)]
 
 
+def _add(builder, sums, factors, index, vectors):
+    """sums[f][v] += factors[f][index] · vectors[v]."""
+    for one, chains in zip(factors, sums, strict=True):
+        factor = _splat(builder, builder.load(builder.gep(one, [index])))
+        for vector, chain in zip(vectors, chains, strict=True):
+            builder.store(_fma(builder, factor, vector, builder.load(chain)), chain)
+
+
+def _put(builder, sums, outs, places):
+    """outs[o] at places[p] = sums[o][p]."""
+    for out, chains in zip(outs, sums, strict=True):
+        for place, chain in zip(places, chains, strict=True):
+            _write(builder, builder.load(chain), out, place)
+
+
 @intrinsic
 def dot(typing, queries, keys, blocks, scores):
     """scores[q][16 · b + t] = queries[q] · keys[b, :, t] for every query and each of ``blocks``."""
     signature = types.void(queries, keys, blocks, scores)
 
     def generate(context, builder, signature, arguments):
-        kinds = signature.args
-        query, score = (
-            [_pointer(context, builder, kind.dtype, one) for one in _parts(builder, value, kind)]
-            for kind, value in ((kinds[0], arguments[0]), (kinds[3], arguments[3]))
-        )
-        wanted = _parts(builder, arguments[2], kinds[2])
-        array = context.make_array(kinds[1])(context, builder, arguments[1])
-        width = builder.extract_value(array.shape, 1)
+        of_queries, of_keys, of_blocks, of_scores = signature.args
+        factors = _pointers(context, builder, of_queries, arguments[0])
+        memory, width = _memory(context, builder, of_keys, arguments[1])
+        wanted = _parts(builder, arguments[2], of_blocks)
+        outs = _pointers(context, builder, of_scores, arguments[3])
         lanes = ir.Constant(width.type, LANES)
         block = builder.mul(width, lanes)
         begins = [builder.mul(number, block) for number in wanted]
         zero = ir.Constant(_FLOATS, [0.0] * LANES)
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in wanted] for _ in query]
+        sums = [[cgutils.alloca_once_value(builder, zero) for _ in wanted] for _ in factors]
         with cgutils.for_range(builder, width) as loop:
             offset = builder.mul(loop.index, lanes)
-            read = [_read(builder, kinds[1], array.data, builder.add(begin, offset)) for begin in begins]
-            for one, chains in zip(query, sums, strict=True):
-                factor = _splat(builder, builder.load(builder.gep(one, [loop.index])))
-                for key, chain in zip(read, chains, strict=True):
-                    builder.store(_fma(builder, factor, key, builder.load(chain)), chain)
-        for out, chains in zip(score, sums, strict=True):
-            for number, chain in zip(wanted, chains, strict=True):
-                _write(builder, builder.load(chain), out, builder.mul(number, lanes))
+            read = [_read(builder, of_keys, memory, builder.add(begin, offset)) for begin in begins]
+            _add(builder, sums, factors, loop.index, read)
+        _put(builder, sums, outs, [builder.mul(number, lanes) for number in wanted])
         return context.get_dummy_value()
 
     return signature, generate
@@ -95,31 +109,22 @@ def add_weighted(typing, outs, weights, values, low, high, chunks):
     signature = types.void(outs, weights, values, low, high, chunks)
 
     def generate(context, builder, signature, arguments):
-        kinds = signature.args
-        out, weight = (
-            [_pointer(context, builder, kind.dtype, one) for one in _parts(builder, value, kind)]
-            for kind, value in ((kinds[0], arguments[0]), (kinds[1], arguments[1]))
-        )
-        wanted = _parts(builder, arguments[5], kinds[5])
-        array = context.make_array(kinds[2])(context, builder, arguments[2])
-        width = builder.extract_value(array.shape, 1)
+        of_outs, of_weights, of_values, _, _, of_chunks = signature.args
+        outs = _pointers(context, builder, of_outs, arguments[0])
+        factors = _pointers(context, builder, of_weights, arguments[1])
+        memory, width = _memory(context, builder, of_values, arguments[2])
+        low, high = arguments[3:5]
+        wanted = _parts(builder, arguments[5], of_chunks)
         sums = [
-            [cgutils.alloca_once_value(builder, _read(builder, kinds[0].dtype, one, at)) for at in wanted]
-            for one in out
+            [cgutils.alloca_once_value(builder, _read(builder, of_outs.dtype, out, at)) for at in wanted]
+            for out in outs
         ]
-        with cgutils.for_range_slice(builder, arguments[3], arguments[4], ir.Constant(width.type, 1), inc=True) as (
-            t,
-            _,
-        ):
+        one = ir.Constant(width.type, 1)
+        with cgutils.for_range_slice(builder, low, high, one, inc=True) as (t, _):
             line = builder.mul(t, width)
-            read = [_read(builder, kinds[2], array.data, builder.add(line, at)) for at in wanted]
-            for one, chains in zip(weight, sums, strict=True):
-                factor = _splat(builder, builder.load(builder.gep(one, [t])))
-                for value, chain in zip(read, chains, strict=True):
-                    builder.store(_fma(builder, factor, value, builder.load(chain)), chain)
-        for one, chains in zip(out, sums, strict=True):
-            for at, chain in zip(wanted, chains, strict=True):
-                _write(builder, builder.load(chain), one, at)
+            read = [_read(builder, of_values, memory, builder.add(line, at)) for at in wanted]
+            _add(builder, sums, factors, t, read)
+        _put(builder, sums, outs, wanted)
         return context.get_dummy_value()
 
     return signature, generate
