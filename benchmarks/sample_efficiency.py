@@ -25,6 +25,8 @@ from typing import Annotated
 import tyro
 from results import offline_table, online_tables, replace_block
 
+from archer.cli import settings
+from archer.commands import Train
 from archer.report.comparison import write_comparison
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
@@ -49,7 +51,8 @@ class Online(Benchmark):
     """Methods that play."""
 
     methods: tuple[str, ...] = (
-        "archer", "archer-baseline", "archer-mc", "chai", "filtered-bc", "ppo", "turn-ppo", "grpo", "gigpo",
+        "archer", "archer-reinforce", "archer-baseline", "archer-mc", "chai", "filtered-bc", "ppo", "turn-ppo", "grpo",
+        "gigpo",
     )  # fmt: skip
     """Presets."""
     iterations: int = 40
@@ -91,12 +94,19 @@ def _online(benchmark: Online) -> Path:
         {
             folder / method / f"seed-{seed}": [
                 "--preset", method, *_task(benchmark, seed), "--start-from", str(start),
-                "--set", "threads=1", "eval.every=0", f"iterations={benchmark.iterations}",
+                "--set", "threads=1", f"iterations={benchmark.iterations}",
+                f"eval.every={_every(method, benchmark.env)}",
             ]
             for seed, start in starts.items() for method in benchmark.methods
         },
     )  # fmt: skip
     return folder
+
+
+def _every(method: str, env: str) -> int:
+    """Iterations between evaluations: none where training games show how good the agent is."""
+    config = settings(Train(preset=method, env=env))
+    return 0 if config.rollout.best_of == config.eval.best_of else 1
 
 
 def _offline(benchmark: Offline) -> Path:

@@ -37,8 +37,8 @@ def _run(
 ) -> Path:
     """A run folder with these returns of its iterations, as training leaves it behind."""
     folder.mkdir(parents=True)
-    layers = [Layer({"preset": preset, "seed": seed, "demonstrations": {"games": 50}}, "test"), Layer(changes, "test")]
-    config = build(RunConfig(), layers)
+    common = {"preset": preset, "seed": seed, "demonstrations": {"games": 50}, "rollout": {"best_of": 0}}
+    config = build(RunConfig(), [Layer(common, "test"), Layer(changes, "test")])
     (folder / "config.yaml").write_text(to_yaml(config))
     rows: list[dict[str, Any]] = [{"iteration": 0, "eval/return_mean": start, "games": 0.0}]
     rows += [
@@ -99,6 +99,22 @@ def test_games_to_a_level_follow_the_trailing_mean(tmp_path: Path) -> None:
     assert {level: row["archer"].median.low for level, row in smoothed.levels.items()} == {-8.0: 300, -3.0: 400}
 
 
+def test_where_the_critic_chose_what_was_played_evaluations_are_the_curve(tmp_path: Path) -> None:
+    run = _run(tmp_path / "a", [-1.0, -1.0, -1.0], rollout={"best_of": 5}, start=-9.0)
+    with pytest.raises(
+        ValueError, match=r"rollout\.best_of=5 and the agent is measured with eval\.best_of=0.*eval\.every=1"
+    ):
+        compare([tmp_path])
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows.insert(1, {"iteration": 0, "eval/return_mean": -7.0, "games": 0.0, "time/start_s": 10.0})
+    rows[2]["eval/return_mean"], rows[4]["eval/return_mean"] = -6.0, -4.0
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (method,) = compare([tmp_path], smooth=1).methods
+    repeat = method.repeats[0].run
+    assert (repeat.start, repeat.returns.tolist(), repeat.games.tolist()) == (-7.0, [-6.0, -4.0], [100, 300])
+    assert repeat.tokens.tolist() == [1000, 3000] and repeat.seconds.tolist() == [12, 16]  # 10 s and 2 s an iteration
+
+
 def test_returns_at_equal_games_tokens_and_seconds(tmp_path: Path) -> None:
     _run(tmp_path / "a", [-10.0, -6.0], preset="ppo", tokens=1000, seconds=2)
     _run(tmp_path / "b", [-8.0, -4.0, -2.0, 0.0], preset="grpo", tokens=500, seconds=1)
@@ -144,7 +160,7 @@ def test_a_run_under_way_is_taken_as_far_as_it_has_come(tmp_path: Path) -> None:
     (empty := tmp_path / "b").mkdir()
     (empty / "config.yaml").write_text(to_yaml(RunConfig(seed=1)))
     notes = compare([tmp_path]).notes
-    assert any("unfinished" in note and "1 of 80 iterations" in note for note in notes)
+    assert any("unfinished" in note and "1 of 40 iterations" in note for note in notes)
     assert any("no iteration finished yet" in note and str(empty) in note for note in notes)
 
 

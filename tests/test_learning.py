@@ -88,14 +88,20 @@ def test_every_preset_learns_a_two_armed_bandit(preset: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("preset", "lowest", "highest"),
-    [("archer", 1.5, 99.0), ("turn-ppo", 1.5, 99.0), ("ppo", 1.2, 99.0), ("gigpo", 1.4, 99.0), ("grpo", 0.99, 1.01)],
+    [
+        ("archer-reinforce", 1.5, 99.0),
+        ("turn-ppo", 1.5, 99.0),
+        ("ppo", 1.2, 99.0),
+        ("gigpo", 1.4, 99.0),
+        ("grpo", 0.99, 1.01),
+    ],
 )
 def test_credit_reaches_the_turn_that_decided(preset: str, lowest: float, highest: float, tmp_path: Path) -> None:
     """Size of the advantages of first utterances, which alone are paid, over that of the second ones."""
     _learned(preset, "tests.worlds:TwoSteps", tmp_path / "run", iterations=15)
     run = restore(RunFolder.open(tmp_path / "run"))
     games = collect(run, run.agent.actor, run.iteration + 1, run.agent.policy_version).episodes
-    if preset == "archer":
+    if preset == "archer-reinforce":
         fresh = run.sampler.sample(games, 4, [0])
         with torch.no_grad():
             sizes = siblings_advantage(run.agent.learned_critic(collate(games, fresh))).abs().mean(dim=1).reshape(-1, 2)

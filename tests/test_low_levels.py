@@ -26,6 +26,8 @@ from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
 from tests.conftest import SAMPLING
 
+FRESH: dict[str, Any] = {"utterances": "fresh", "advantage": "siblings"}
+
 
 def _spoken(logprobs: torch.Tensor, advantage: list[float], sampled: list[float] | None = None) -> Spoken:
     """Two utterances, of two tokens and of one."""
@@ -35,6 +37,7 @@ def _spoken(logprobs: torch.Tensor, advantage: list[float], sampled: list[float]
         advantage=torch.tensor(advantage)[torch.tensor([0, 0, 1])],
         baseline=torch.zeros(3),
         utterances=2,
+        unit=2.0,
     )
 
 
@@ -78,7 +81,7 @@ def test_weighted_cloning_is_likelihood_times_weight(logprobs: torch.Tensor) -> 
 
 
 def test_awr_weighs_by_the_exponential_up_to_a_cap(logprobs: torch.Tensor) -> None:
-    config = ActorConfig(method="awr", beta=0.5, weight_cap=2.0)
+    config = ActorConfig(method="awr", beta=1.0, weight_cap=2.0)  # and advantages in units of 2
     # exp(½·1) = 1.65 and exp(½·3) = 4.48, capped at 2; the gradient of a token is -w / N
     found = _gradient(awr, _spoken(logprobs, [1.0, 3.0]), config)
     assert found == pytest.approx([-math.exp(0.5) / 2, -math.exp(0.5) / 2, -1.0])
@@ -118,12 +121,12 @@ def test_siblings_are_compared_with_each_other() -> None:
 def _moved(agent: Agent, episodes: list[Episode], reference: Actor | None, **settings: Any) -> dict[str, torch.Tensor]:
     """Where an update moves the actor's weights, and nothing else."""
     agent = deepcopy(agent)
-    agent.actor_optimizer = make_optimizer(agent.actor, ActorConfig())
+    agent.actor_optimizer = make_optimizer(agent.actor, ActorConfig(matrix_lr=0.0))
     before = {name: p.detach().clone() for name, p in agent.actor.named_parameters()}
     critic = [p.detach().clone() for p in agent.learned_critic.parameters()]
     replay = Replay(1000)
     replay.add(episodes)
-    config = ActorConfig(**{"updates": 1, "batch_turns": 12, "kl": 0.1, **settings})
+    config = ActorConfig(**{"updates": 1, "batch_turns": 12, "kl": 0.1, **FRESH, **settings})
     metrics = update_actor(agent, reference, replay, config, sampler=SiblingSampler(agent.actor, SAMPLING), seed=[3])
     assert all(math.isfinite(value) for value in metrics.values())
     assert ("actor/kl" in metrics) == (reference is not None)
@@ -132,14 +135,18 @@ def _moved(agent: Agent, episodes: list[Episode], reference: Actor | None, **set
     return {name: p.detach() - before[name] for name, p in agent.actor.named_parameters()}
 
 
-@pytest.mark.parametrize("method", ["reinforce", "ppo", "awr"])
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(method: str, agent: Agent, episodes: list[Episode]) -> None:
+@pytest.mark.parametrize(("method", "of"), [("reinforce", FRESH), ("ppo", FRESH), ("awr", {})])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(
+    method: str, of: dict[str, Any], agent: Agent, episodes: list[Episode]
+) -> None:
     replay = Replay(1000)
     replay.add(episodes)
     gradients = []
     for parts in (1, 3):
         own = deepcopy(agent)
-        config = ActorConfig(method=method, updates=1, batch_turns=12, accumulation=parts, kl=0.1)  # type: ignore[arg-type]
+        config = ActorConfig(
+            **{"method": method, "updates": 1, "batch_turns": 12, "accumulation": parts, "kl": 0.1, **of}
+        )
         update_actor(own, agent.actor, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[3])
         gradients.append(torch.cat([p.grad.flatten() for p in own.actor.parameters() if p.grad is not None]))
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5 * float(gradients[0].abs().max()))
@@ -232,9 +239,9 @@ def test_only_the_best_games_are_cloned(agent: Agent, episodes: list[Episode], m
     [
         ({"method": "cloning"}, "method='cloning' and advantage='none' go together"),
         ({"advantage": "none"}, "method='cloning' and advantage='none' go together"),
-        ({"advantage": "gae"}, "set utterances='played'"),
-        ({"utterances": "played"}, "what was played has none: set advantage='value'"),
-        ({"siblings": 1}, "siblings must be at least 2"),
+        ({"utterances": "fresh", "advantage": "gae"}, "set utterances='played'"),
+        ({"advantage": "siblings"}, "what was played has none: set advantage='value'"),
+        (FRESH | {"siblings": 1}, "siblings must be at least 2"),
         ({"method": "ppo", "utterances": "best", "advantage": "value"}, "clone them instead"),
         ({"method": "ppo", "utterances": "played", "advantage": "gae", "epochs": 2}, "raise updates instead"),
     ],

@@ -81,7 +81,7 @@ def test_on_policy_methods_forget_all_but_the_newest_games(tmp_path: Path) -> No
     assert [game.seed for game in run.replay] == [game.seed for game in newest]
 
 
-@pytest.mark.parametrize("preset", ["archer-baseline", "ppo", "gigpo", "grpo", "filtered-bc", "chai"])
+@pytest.mark.parametrize("preset", ["archer", "archer-baseline", "ppo", "gigpo", "grpo", "filtered-bc", "chai"])
 def test_every_kind_of_method_resumes_exactly(preset: str, tmp_path: Path) -> None:
     whole, halted = tmp_path / "whole", tmp_path / "halted"
     archer.train(_config(preset, TASK, **PLAY), whole)
@@ -89,6 +89,21 @@ def test_every_kind_of_method_resumes_exactly(preset: str, tmp_path: Path) -> No
     (halted / "config.yaml").write_text((whole / "config.yaml").read_text())
     archer.train(run=halted, resume=True)
     assert _fingerprint(halted) == _fingerprint(whole)
+
+
+def test_in_archer_the_critic_chooses_what_is_played_and_not_what_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    original = play_best_of
+
+    def counted(count: int, critic: Any, actor: Any, env: Any, seeds: Any, **keywords: Any) -> Any:
+        chosen.append(len(seeds))
+        return original(count, critic, actor, env, seeds, **keywords)
+
+    monkeypatch.setattr("archer.run.play_best_of", counted)
+    archer.train(_config("archer", TASK, **PLAY), tmp_path / "run")
+    assert chosen == [16] * 3  # three iterations, none of the evaluations
 
 
 def test_the_critic_chooses_in_every_game_of_chai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

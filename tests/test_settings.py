@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_every_preset_is_a_valid_configuration(name: str, env: str) -> None:
         ("critic.lr=fast", r"critic\.lr: Input should be a valid number.*got 'fast'"),
         ("critic=3", r"critic holds settings of its own"),
         ("actor.advantage=best", r"actor\.advantage: Input should be 'value', 'siblings', .*got 'best'"),
-        ("actor.siblings=1", r"siblings must be at least 2"),
+        ("actor={utterances: fresh, advantage: siblings, siblings: 1}", r"siblings must be at least 2"),
         ("critic.demonstrations=2", r"critic\.demonstrations: Input should be less than or equal to 1"),
         ("iterations=-1", r"iterations: Input should be greater than or equal to 0"),
         ("iterations", r"name=value"),
@@ -54,13 +55,23 @@ def test_mistakes_name_the_field_and_what_is_allowed(assignment: str, message: s
 
 
 @pytest.mark.parametrize(
-    ("section", "name", "value"), [("critic_start", "epochs", 1), ("critic", "demonstrations", 0.5)]
+    ("changes", "message"),
+    [
+        ({"critic_start": {"epochs": 0}}, r"actor_start\.epochs=1 .* critic_start\.epochs is 0; set both to 0"),
+        (
+            {"critic": {"method": "tokens"}, "actor": {"advantage": "token_gae"}, "rollout": {"best_of": 0}},
+            r"actor_start\.epochs=1 .* critic\.method='tokens' has no Q; set actor_start\.epochs=0",
+        ),
+        ({"critic": {"method": "tokens"}, "actor": {"advantage": "token_gae"}}, r"rollout\.best_of=5 lets Q choose"),
+        (
+            {"demonstrations": {"games": 0}, "rollout": {"games": 0}},
+            r"rollout\.games=0 plays nothing, and with demonstrations\.games=0 nothing is left",
+        ),
+    ],
 )
-def test_a_critic_cannot_learn_from_demonstrations_that_are_not_there(section: str, name: str, value: float) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"{section}\.{name}={value} learns from demonstrations.*demonstrations\.games is 0"
-    ):
-        overlay(RunConfig(), {"demonstrations": {"games": 0}, section: {name: value}}, "test")
+def test_a_start_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overlay(RunConfig(), changes, "test")
 
 
 def test_numbers_may_be_written_as_people_write_them() -> None:
@@ -83,7 +94,7 @@ def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
     [
         ("seed: 1\ncritic:\n  updates: 7\n  lrr: 1\n", r"c\.yaml, line 4: unknown setting critic\.lrr; did you mean"),
         ("seed: 1\ncritic:\n  lr: 3\n", r"c\.yaml, line 3: critic\.lr: .*got 3"),
-        ("seed: 1\n\nactor:\n  siblings: 1\n", r"c\.yaml, line 4: actor: .*siblings must be at least 2"),
+        ("seed: 1\n\nactor:\n  kl: 0.1\n  epochs: 2\n", r"c\.yaml, line 5: actor: .*epochs=2 takes several steps"),
         ("seed: 1\ncritic: 4\n", r"c\.yaml, line 2: critic holds settings of its own"),
         ("seed: true\n", r"c\.yaml, line 1: seed: .*integer, got True"),
         ("critic:\n  lr: '1e-3'\n", r"c\.yaml, line 2: critic\.lr: .*number, got '1e-3'"),

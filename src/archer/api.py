@@ -101,7 +101,7 @@ def evaluate(
     With ``best_of`` the same games are played once more, the critic choosing among that many sampled utterances in
     each turn; what comes of it stands beside the policy's own results, in ``best_of_return_mean`` and so on.
     """
-    if greedy and (best_of or run.config.rollout.best_of):
+    if greedy and (best_of or run.config.eval.best_of):
         raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
@@ -110,7 +110,7 @@ def evaluate(
         evaluate_actor, run.actor, make_env, episodes,
         task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
     )  # fmt: skip
-    found = _outcome(measure(player=run.player(run.config.rollout.best_of)))
+    found = _outcome(measure(player=run.player(run.config.eval.best_of)))
     if best_of:
         chosen = _outcome(measure(player=run.player(best_of)))
         found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
@@ -170,7 +170,7 @@ def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0
     observation, _ = check_reset(env.reset(seed=seed))
     first = observation_line(observation)
     console.print(Text(f"{first}  (you answer the agent; an empty line ends the game)", style="dim"))
-    loaded.player(best_of or loaded.config.rollout.best_of)(
+    loaded.player(best_of or loaded.config.eval.best_of)(
         loaded.actor, lambda: _Person(first, console), [seed],
         task="terminal", sampling=loaded.sampling, limits=loaded.limits, layout=loaded.layout,
     )  # fmt: skip

@@ -42,7 +42,7 @@ def collect_run(run: LoadedRun, games: int, seed: int, env: str | Factory | None
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     last: dict[int, Observation] = {}
-    episodes = run.player(run.config.rollout.best_of)(
+    episodes = run.player(run.config.eval.best_of)(
         run.actor, lambda: _Listener(make_env(), last), _seeds(games, seed),
         task=task_name(target), sampling=run.sampling,
         limits=run.limits, layout=run.layout,

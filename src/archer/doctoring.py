@@ -60,7 +60,7 @@ def examine(run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = N
         run.actor, make_env, episodes,
         task=task_name(target), sampling=run.sampling,
         limits=run.limits, layout=run.layout, policy_version=0,
-        player=run.player(run.config.rollout.best_of),
+        player=run.player(run.config.eval.best_of),
     )  # fmt: skip
     return _examination(run, critic, played)
 

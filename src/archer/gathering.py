@@ -38,7 +38,7 @@ def collect(run: Run, actor: Actor, iteration: int, policy_version: int) -> Game
     rollout = run.config.rollout
     first = run.games_before + (iteration - 1) * rollout.games
     seeds = [training_seed(run.config.seed, number // rollout.group) for number in range(first, first + rollout.games)]
-    episodes = run.player(
+    episodes = run.player(rollout.best_of)(
         actor, run.make_env, seeds,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout, policy_version=policy_version,
     )  # fmt: skip

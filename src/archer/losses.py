@@ -77,14 +77,24 @@ def weighted_cloning_loss(logprobs: Tensor, weights: Tensor, utterances: int) ->
     return loss, {**metrics, "weight_mean": float(weights.mean())}
 
 
+def advantage_weights(advantage: Tensor, beta: float, cap: float) -> Tensor:
+    """Weights min(exp(β A), cap) of advantage-weighted regression (Peng et al. 2019), shape as the advantages."""
+    return (beta * advantage).exp().clamp(max=cap)
+
+
 def _check(logprobs: Tensor, advantage: Tensor) -> None:
     if logprobs.ndim != 1 or logprobs.shape != advantage.shape:
         raise ValueError(f"shapes do not fit: logprobs {tuple(logprobs.shape)}, advantage {tuple(advantage.shape)}")
 
 
-def cloning_loss(logprobs: Tensor) -> tuple[Tensor, Metrics]:
-    """Negative log-likelihood per token of demonstrated utterances, stop tokens included. Shape: logprobs [T]."""
-    loss = -logprobs.mean()
+def cloning_loss(logprobs: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Metrics]:
+    """Negative log-likelihood per token of demonstrated utterances, stop tokens included; their weighted mean.
+
+        L = -Σ_t w_t log π(token_t) / Σ_t w_t
+
+    Shapes: logprobs and weights [T]; without weights all count alike. Gradients flow into ``logprobs`` only.
+    """
+    loss = -logprobs.mean() if weights is None else -(weights * logprobs).sum() / weights.sum()
     return loss, {"loss": float(loss.detach())}
 
 

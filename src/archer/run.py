@@ -89,11 +89,9 @@ class Run:
     def limits(self) -> Limits:
         return Limits.of(self.config.rollout)
 
-    @property
-    def player(self) -> Callable[..., list[Episode]]:
-        """How games are played: ``play``, or the critic choosing among several utterances."""
-        count = self.config.rollout.best_of
-        return partial(play_best_of, count, self.agent.learned_critic) if count else play
+    def player(self, best_of: int) -> Callable[..., list[Episode]]:
+        """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
+        return partial(play_best_of, best_of, self.agent.learned_critic) if best_of else play
 
 
 def prepare(config: RunConfig) -> None:
@@ -233,8 +231,7 @@ def _refill(run: Run) -> None:
 
 def keep_demonstrations(run: Run, episodes: Callable[[], Sequence[Episode]]) -> None:
     """Let critic and actor go on learning from demonstrations, where they are to."""
-    if run.config.critic.demonstrations or run.config.actor.demonstrations:
-        kept = episodes()
+    if (run.config.critic.demonstrations or run.config.actor.demonstrations) and (kept := episodes()):
         run.demonstrations = Replay(sum(len(episode) for episode in kept))
         run.demonstrations.add(kept)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
 from archer.algorithms.critic import start_critic, update_critic
-from archer.algorithms.supervised import clone
+from archer.algorithms.supervised import clone, start_actor
 from archer.beginning import Beginning, begin
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
@@ -30,7 +31,7 @@ from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
 # saved, and a resumed run draws what the uninterrupted one would have.
-CRITIC, ACTOR, SUPERVISED, CRITIC_START = 1, 2, 3, 4
+CRITIC, ACTOR, SUPERVISED, CRITIC_START, ACTOR_START = 1, 2, 3, 4, 5
 
 
 def learn(run: Run, log: MetricLog, progress: Progress) -> None:
@@ -84,14 +85,24 @@ def measure(run: Run, games: int) -> list[Episode]:
     return evaluate_actor(
         run.agent.actor, run.make_env, games,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
-        policy_version=run.agent.policy_version, player=run.player,
+        policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
     )  # fmt: skip
 
 
 def start(
-    config: RunConfig, folder: RunFolder, target: str | Factory | None, begun: Beginning, progress: Progress
+    config: RunConfig,
+    folder: RunFolder,
+    target: str | Factory | None,
+    begun: Beginning,
+    log: MetricLog,
+    progress: Progress,
 ) -> Run:
-    """A new run up to its first checkpoint: supervised start, fresh critic."""
+    """A new run up to its first checkpoint, with all that is learned before the first game: the supervised start, a
+    fresh critic's start, and what the actor takes from the demonstrations once there is a critic to judge them.
+
+    The first line of the metrics and ``start.parquet`` are of the supervised start; where the actor goes on from there,
+    the second line and ``offline.parquet`` are of what came of it.
+    """
     actor, demonstrations = begun.actor, begun.demonstrations
     if begun.skipped:
         progress.message(f"{begun.skipped} malformed conversations were skipped")
@@ -102,16 +113,42 @@ def start(
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
     run = assemble(config, folder, target, actor, demonstrations)
     inherited = inherit(run, begun)
-    if demonstrations and config.critic_start.epochs and config.critic.method != "none" and not inherited:
+    judged = bool(demonstrations) and config.critic.method != "none" and not inherited
+    began = time.perf_counter()
+    if judged and config.critic_start.epochs:
         progress.stage("critic start", count_steps(demonstrations, config.critic_start))
         start_critic(
             run.agent, demonstrations, config.critic_start, config.critic,
             seed=[config.seed, 0, CRITIC_START], report=progress.advance,
         )  # fmt: skip
+    spent = time.perf_counter() - began
+    progress.message("measuring the start")
+    _measure_before_games(run, log, folder.path / "start.parquet", spent)
+    if judged and config.actor_start.epochs:
+        began = time.perf_counter()
+        progress.stage("actor start", count_steps(demonstrations, config.actor_start))
+        start_actor(
+            run.agent, demonstrations, config.actor_start, config.actor,
+            seed=[config.seed, 0, ACTOR_START], report=progress.advance,
+        )  # fmt: skip
+        spent += time.perf_counter() - began
+        progress.message("measuring what the demonstrations taught")
+        _measure_before_games(run, log, folder.path / "offline.parquet", spent)
+    if run.agent.behavior is not None:
+        run.agent.follow()
     keep_demonstrations(run, lambda: demonstrations)
     save(run)
     attach_anchor(run)
     return run
+
+
+def _measure_before_games(run: Run, log: MetricLog, shard: Path, seconds: float) -> None:
+    """Evaluate the agent; ``seconds`` is what it took to get from the supervised start to here."""
+    if run.make_env is not None:
+        episodes = measure(run, run.config.eval.final_games)
+        write_shard(shard, episodes, 0)
+        found = episode_metrics(episodes, "eval")
+        log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
 
 
 @dataclass(frozen=True)
@@ -134,16 +171,6 @@ class Summary:
     """Games played for training, warm-up and the runs that this one goes on from included."""
     demonstrations: int
     curve: str | None
-
-
-def measure_start(run: Run, log: MetricLog, progress: Progress) -> None:
-    """Evaluate the start once; line 0 of the metrics and ``start.parquet`` hold the outcome."""
-    if run.make_env is None or run.folder.metrics():
-        return
-    progress.message("measuring the start")
-    episodes = measure(run, run.config.eval.final_games)
-    write_shard(run.folder.path / "start.parquet", episodes, 0)
-    log.log(0, {**episode_metrics(episodes, "eval"), "games": float(run.games), "warmup": 1.0})
 
 
 def finish(run: Run) -> Summary:
@@ -211,7 +238,9 @@ def train(
     if resume:
         folder = RunFolder.open(path)
         with folder.lock():
-            return _continue(restore(folder, env), progress, trackers)
+            restored = restore(folder, env)
+            with _logging(folder, trackers, progress) as log:
+                return _go_on(restored, log, progress)
     config = config or RunConfig()
     target: str | Factory | None = env if env is not None else config.env.name
     make_env = None if target is None else make_factory(target, config.env.options)
@@ -221,21 +250,28 @@ def train(
         begun = begin(
             config, make_env, NO_TASK if target is None else task_name(target)
         )  # refuses before anything is written
-        return _continue(start(config, RunFolder.create(path, config), target, begun, progress), progress, trackers)
+        folder = RunFolder.create(path, config)
+        with _logging(folder, trackers, progress) as log:
+            return _go_on(start(config, folder, target, begun, log, progress), log, progress)
 
 
-def _continue(run: Run, progress: Progress, trackers: tuple[Tracker, ...]) -> Summary:
-    log = MetricLog(run.folder.path, trackers)
+@contextmanager
+def _logging(folder: RunFolder, trackers: tuple[Tracker, ...], progress: Progress) -> Iterator[MetricLog]:
+    log = MetricLog(folder.path, trackers)
     try:
-        measure_start(run, log, progress)
-        progress.stage("training", run.config.iterations, done=run.iteration)
-        learn(run, log, progress)
-        if run.make_env is not None:
-            progress.message("measuring the trained agent")
-        return finish(run)
+        yield log
     finally:
         log.close()
         progress.close()
+
+
+def _go_on(run: Run, log: MetricLog, progress: Progress) -> Summary:
+    """From a checkpoint to the end."""
+    progress.stage("training", run.config.iterations, done=run.iteration)
+    learn(run, log, progress)
+    if run.make_env is not None:
+        progress.message("measuring the trained agent")
+    return finish(run)
 
 
 def examples(folder: RunFolder) -> tuple[Episode, Episode] | None:

@@ -127,6 +127,7 @@ def _spoken(
         advantage=_advantage(agent, batch, tokens, credit, config),
         baseline=torch.zeros_like(logprobs) if agent.baseline is None else agent.baseline(batch, tokens),
         utterances=len(utterances),
+        unit=1.0 if agent.critic is None else agent.critic.unit,
     )
 
 

@@ -19,28 +19,51 @@ class Preset:
 
 
 def _archer(env: str | None) -> Settings:
-    if env == "twenty-questions":  # many more objects to know: more examples, a critic that begins with them
+    """The defaults; larger tasks have more demonstrations and a larger vocabulary."""
+    if env == "twenty-questions":
+        return {
+            "model": {"tiny": {"vocabulary": 4096}},
+            "demonstrations": {"games": 40_000},
+            "supervised": {"batch_games": 16, "epochs": 2},
+            "rollout": {"utterance_tokens": 8},
+        }
+    return {}
+
+
+def _plain(env: str | None) -> Settings:
+    """The same model and supervised start, and nothing of what ``archer`` adds: the policy plays as it is, and what
+    the demonstrations returned is not used."""
+    return _with(
+        _archer(env),
+        rollout={"best_of": 0, "temperature": 1.0},
+        critic_start={"epochs": 0},
+        actor_start={"epochs": 0},
+        critic={"demonstrations": 0.0},
+        actor={"demonstrations": 0.0, "matrix_lr": 0.0},
+    )
+
+
+def _reinforce(env: str | None) -> Settings:
+    """The paper's low level on our critic, REINFORCE on utterances resampled at replayed states."""
+    base = _with(
+        _plain(env),
+        critic={"updates": 40, "batch_turns": 96, "lr": 1e-3, "matrix_lr": 2e-3, "discount": 0.9},
+        actor={
+            "method": "reinforce", "utterances": "fresh", "advantage": "siblings", "lr": 5e-4,
+            "updates": 4, "batch_turns": 192, "newest_turns": 2000, "kl": 0.1,
+        },
+        replay_turns=10_000,
+        warmup=2,
+    )  # fmt: skip
+    if env == "twenty-questions":  # many more objects to know: larger batches, a critic that begins with demonstrations
         return _with(
-            _start(env),
+            base,
             critic_start={"epochs": 1},
             critic={"batch_turns": 192, "lr": 3e-4, "matrix_lr": 5e-4, "discount": 0.95, "demonstrations": 0.5},
             actor={"updates": 8, "batch_turns": 384, "newest_turns": 3500, "lr": 2e-4, "kl": 0.15},
             replay_turns=15_000,
-            iterations=60,
         )
-    return _start(env)
-
-
-def _start(env: str | None) -> Settings:
-    """The built-in model and its supervised start, the same for all methods on a task."""
-    if env == "twenty-questions":
-        return {
-            "model": {"tiny": {"vocabulary": 4096, "layers": 2}},
-            "demonstrations": {"games": 40_000},
-            "supervised": {"batch_games": 16, "epochs": 2},
-            "rollout": {"utterance_tokens": 8, "layout": "minutes"},
-        }
-    return {}
+    return base
 
 
 def _with(base: Settings, **changes: Any) -> Settings:
@@ -60,7 +83,16 @@ def _archer_paper(env: str | None) -> Settings:
     return {
         "model": {"actor": "gpt2", "critic": "encoder", "critic_model": "roberta-base"},
         "supervised": {"batch_games": 32, "lr": 1e-4, "matrix_lr": 0.0, "epochs": 4, "answer_weight": 0.0},
-        "rollout": {"games": 128, "layout": "plain", "utterance_tokens": 32, "max_tokens": 1024},
+        "rollout": {
+            "games": 128,
+            "best_of": 0,
+            "temperature": 1.0,
+            "layout": "plain",
+            "utterance_tokens": 32,
+            "max_tokens": 1024,
+        },
+        "critic_start": {"epochs": 0},
+        "actor_start": {"epochs": 0},
         "critic": {
             "updates": 50,
             "batch_turns": 256,
@@ -70,9 +102,12 @@ def _archer_paper(env: str | None) -> Settings:
             "discount": 0.95,
             "trace": 0.0,
             "answer_weight": 0.0,
+            "demonstrations": 0.0,
             "polyak": 0.1,
         },
         "actor": {
+            "method": "reinforce",
+            "utterances": "fresh",
             "updates": 3,
             "batch_turns": 256,
             "accumulation": 32,
@@ -80,7 +115,9 @@ def _archer_paper(env: str | None) -> Settings:
             "siblings": 1,
             "advantage": "value",
             "lr": 1e-6 if full else 1e-5,
+            "matrix_lr": 0.0,
             "weight_decay": 0.01,
+            "demonstrations": 0.0,
             "kl": 0.0,
         },
         "eval": {"every": 25, "games": 1000},
@@ -91,8 +128,8 @@ def _archer_paper(env: str | None) -> Settings:
 
 
 def _archer_baseline(env: str | None) -> Settings:
-    """The paper's variant with a token-level baseline; the rest as in ``archer``."""
-    return _with(_archer(env), actor={"method": "baseline"})
+    """The paper's variant with a token-level baseline; the rest as in ``archer-reinforce``."""
+    return _with(_reinforce(env), actor={"method": "baseline"})
 
 
 def _archer_mc(env: str | None) -> Settings:
@@ -102,18 +139,20 @@ def _archer_mc(env: str | None) -> Settings:
 
 def _chai(env: str | None) -> Settings:
     """Verma et al. 2022 as the paper runs it online: ArCHer's critic, a frozen actor, the best of 5 samples."""
-    return _with(_archer(env), actor={"method": "none"}, rollout={"best_of": 5}, warmup=0)
+    return _with(_reinforce(env), actor={"method": "none"}, rollout={"best_of": 5}, eval={"best_of": 5}, warmup=0)
 
 
 def _on_policy(env: str | None) -> Settings:
     """What methods without replay share: they learn from the newest games, PPO's clip, then forget them."""
     return _with(
-        _start(env),
+        _plain(env),
+        critic={"lr": 1e-3, "matrix_lr": 2e-3},
         actor={
             "method": "ppo", "utterances": "played", "updates": 16, "batch_turns": 512, "newest_turns": 1_000_000,
             "lr": 1e-3, "kl": 0.02,
         },
         replay_turns=0,
+        warmup=2,
     )  # fmt: skip
 
 
@@ -153,7 +192,7 @@ def _gigpo(env: str | None) -> Settings:
 def _filtered_bc(env: str | None) -> Settings:
     """The paper's online baseline: imitate the best tenth of all games so far."""
     return _with(
-        _start(env),
+        _plain(env),
         critic={"method": "none"},
         actor={
             "method": "cloning", "utterances": "best", "advantage": "none", "best": 0.1, "kl": 0.0,
@@ -167,7 +206,7 @@ def _filtered_bc(env: str | None) -> Settings:
 def _bc(env: str | None) -> Settings:
     """The supervised start and nothing else."""
     return _with(
-        _start(env),
+        _plain(env),
         critic={"method": "none"},
         actor={"method": "none"},
         rollout={"games": 0},
@@ -178,18 +217,10 @@ def _bc(env: str | None) -> Settings:
 def _offline(env: str | None) -> Settings:
     """What methods that learn from files share: nothing is played, all batches are of the demonstrations."""
     return _with(
-        _start(env),
+        _plain(env),
         rollout={"games": 0},
-        critic={
-            "demonstrations": 1.0,
-            "trace": 0.0,
-            "batch_turns": 192,
-            "lr": 3e-4,
-            "matrix_lr": 5e-4,
-            "discount": 0.95,
-        },
-        actor={"demonstrations": 1.0, "batch_turns": 384, "updates": 16, "lr": 2e-4, "kl": 0.0},
-        iterations=40,
+        critic={"demonstrations": 1.0, "trace": 0.0, "updates": 40, "discount": 0.95},
+        actor={"demonstrations": 1.0, "updates": 16, "lr": 2e-4},
         warmup=10,
         eval={"every": 10},
     )
@@ -200,7 +231,7 @@ def _archer_offline(env: str | None) -> Settings:
     return _with(
         _offline(env),
         critic={"method": "iql", "expectile": 0.7},
-        actor={"method": "awr", "utterances": "played", "advantage": "value", "beta": 8.0},
+        actor={"method": "awr", "utterances": "played", "advantage": "value"},
     )
 
 
@@ -229,12 +260,21 @@ def _filtered_bc_offline(env: str | None) -> Settings:
 
 
 PRESETS: dict[str, Preset] = {
-    "archer": Preset("Our default: causal critic, λ-returns, sibling baseline, KL to the supervised start.", _archer),
+    "archer": Preset(
+        "Our default: both levels begin offline, the critic chooses what is played, the actor clones the good of it.",
+        _archer,
+    ),
+    "archer-reinforce": Preset(
+        "The paper's REINFORCE on resampled utterances, with our causal critic, λ-returns, sibling baseline, KL.",
+        _reinforce,
+    ),
     "archer-paper": Preset(
         "Online ArCHer as published: GPT-2, RoBERTa critic, one-step TD, one sample per state (Zhou et al. 2024).",
         _archer_paper,
     ),
-    "archer-baseline": Preset("archer with a learned value of every token as REINFORCE's baseline.", _archer_baseline),
+    "archer-baseline": Preset(
+        "archer-reinforce with a learned value of every token as REINFORCE's baseline.", _archer_baseline
+    ),
     "archer-mc": Preset("archer with a Monte-Carlo critic.", _archer_mc),
     "chai": Preset("A frozen actor; ArCHer's critic chooses among 5 samples (Verma et al. 2022).", _chai),
     "filtered-bc": Preset("Online: imitate the best tenth of all games so far.", _filtered_bc),

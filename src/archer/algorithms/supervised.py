@@ -1,16 +1,21 @@
-"""Supervised start: clone demonstrations, stop token included (behaviour cloning, ArCHer section 5)."""
+"""Learning from demonstrations: clone them, stop token included (behaviour cloning, ArCHer section 5), and once there
+is a critic, clone what it finds good the more (advantage-weighted regression, Peng et al. 2019)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from archer.config import SupervisedConfig
-from archer.losses import cloning_loss
+from archer.config import ActorConfig, ActorStartConfig, SupervisedConfig
+from archer.losses import advantage_weights, cloning_loss
 from archer.models.actor import Actor
-from archer.models.agent import make_optimizer
+from archer.models.agent import Agent, make_optimizer
 from archer.models.batch import collate
+from archer.models.critic import Values, values_in_parts
 from archer.optimize import warmup_decay
 from archer.rollout.demonstrations import batches
 from archer.types import Episode
@@ -28,17 +33,64 @@ def clone(
 
     ``report`` hears the metrics of every step.
     """
+    alike = [np.ones(len(episode), np.float32) for episode in demonstrations]
+    return _clone(actor, demonstrations, alike, config, "supervised", seed=seed, report=report)
+
+
+def start_actor(
+    agent: Agent,
+    demonstrations: Sequence[Episode],
+    start: ActorStartConfig,
+    config: ActorConfig,
+    *,
+    seed: Sequence[int],
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    """Clone the demonstrations once more, each utterance with the weight exp(β A / u) of ``low/awr.py``.
+
+    The first step of policy improvement, before the first game: the demonstrator's best instead of its average.
+    """
+    critic = agent.learned_critic
+    weights = [
+        advantage_weights((q - v) / critic.unit, config.beta, config.weight_cap).numpy()
+        for part, values in values_in_parts(critic, demonstrations)
+        for q, v in zip(*_least(values, part), strict=True)
+    ]
+    _clone(agent.actor, demonstrations, weights, start, "actor_start", seed=seed, report=report)
+
+
+def _least(values: Values, episodes: Sequence[Episode]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """min Q and min V of every turn, apart for each of the ``episodes``."""
+    turns = [len(episode) for episode in episodes]
+    return torch.split(values.q.amin(dim=-1).cpu(), turns), torch.split(values.v.amin(dim=-1).cpu(), turns)
+
+
+def _clone(
+    actor: Actor,
+    demonstrations: Sequence[Episode],
+    weights: Sequence[npt.NDArray[np.float32]],
+    config: SupervisedConfig | ActorStartConfig,
+    stage: str,
+    *,
+    seed: Sequence[int],
+    report: Callable[[dict[str, float]], None],
+) -> float:
+    """Weighted cloning; ``weights`` has one of every turn of every demonstration."""
     generator = np.random.default_rng(list(seed))
     optimizer = make_optimizer(actor, config)
+    place = {id(episode): index for index, episode in enumerate(demonstrations)}
     losses: list[float] = []
     for episodes, step, steps in batches(demonstrations, config, generator):
         batch = collate(episodes).to(actor.device)
         hidden = actor.hidden(batch)
-        loss, metrics = cloning_loss(actor.utterance_logprobs(hidden, batch, batch.utterance_tokens()))
+        tokens = batch.utterance_tokens()
+        weight = np.concatenate([weights[place[id(episode)]] for episode in episodes])
+        logprobs = actor.utterance_logprobs(hidden, batch, tokens)
+        loss, metrics = cloning_loss(logprobs, torch.from_numpy(weight).to(logprobs)[tokens.utterance])
         if config.answer_weight:
             loss = loss + config.answer_weight * cloning_loss(actor.answer_logprobs(hidden, batch))[0]
         optimizer.scale_lr(warmup_decay(step, steps))
         optimizer.step([(loss, 1.0)])
         losses.append(metrics["loss"])
-        report({"supervised/loss": metrics["loss"]})
+        report({f"{stage}/loss": metrics["loss"]})
     return float(np.mean(losses[-(len(losses) // config.epochs) :]))

@@ -146,7 +146,7 @@ def _equal_cost(methods: Sequence[Method], axis: Axis, share: float) -> EqualCos
 
 
 def _between(methods: Sequence[Method], axis: Axis) -> list[float]:
-    """Four levels that divide the way from the mean supervised start to the best that a method's curve reached."""
+    """Four levels that divide the way from the mean return before the first game to the best that a curve reached."""
     start = float(np.mean([repeat.run.start for method in methods for repeat in method.repeats]))
     best = max(float(method.curve(axis)[1].max()) for method in methods)
     step = (best - start) / 5

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from archer.comparison.intervals import Floats
 from archer.config import RunConfig
@@ -22,7 +23,11 @@ AXES: tuple[Axis, ...] = ("games", "tokens", "seconds")
 
 @dataclass(frozen=True, eq=False)
 class RunCurve:
-    """What a run's games returned, iteration by iteration; arrays have shape [iterations]."""
+    """What a run's agent returned, iteration by iteration; arrays have shape [points].
+
+    Training games are its own measure where they are played as the agent is evaluated, and every iteration is a point.
+    Where they are not (``rollout.best_of`` is not ``eval.best_of``), the points are the iterations with an evaluation.
+    """
 
     path: Path
     config: RunConfig
@@ -32,11 +37,12 @@ class RunCurve:
     tokens: Floats
     """Tokens said in these games so far; siblings, which are sampled to learn from and never said, are not in it."""
     seconds: Floats
-    """Wall-clock of the iterations so far: playing, learning and the evaluations among them, no supervised start."""
+    """Wall-clock so far: what critic and actor learned before the first game, playing, learning and the evaluations
+    among them; not the supervised start."""
     returns: Floats
-    """Mean return of each iteration's training games."""
+    """Mean return of each iteration's training games, or of its evaluation."""
     start: float
-    """Evaluation of the supervised start."""
+    """Evaluation before the first game, after all that was learned from demonstrations."""
     final: float | None
     """Evaluation of the trained agent, None while the run goes on."""
     reference: float | None
@@ -71,35 +77,50 @@ def read_run(path: Path) -> RunCurve | None:
     folder = RunFolder.open(path)
     config = folder.config()
     rows = folder.metrics()
-    played = [row for row in rows if row["iteration"] != 0]
+    before, played = ([row for row in rows if (row["iteration"] == 0) == wanted] for wanted in (True, False))
     if not played:
         return None
     for number, row in enumerate(played, start=1):
         if row["iteration"] != number:
             raise ValueError(f"{folder.metrics_file}: iteration {row['iteration']!r} stands where {number} should")
-    returns = _column(folder, played, "rollout/return_mean")
+    points, returns = _measured(folder, config, played)
     games = _column(folder, played, "games")
     if (np.diff(games) <= 0).any():
         raise ValueError(f"{folder.metrics_file}: games must grow from iteration to iteration")
-    start = _number(rows[0], "eval/return_mean", folder.metrics_file)
+    start = _number(before[-1], "eval/return_mean", folder.metrics_file) if before else None
     if start is None:
-        raise ValueError(
-            f"{folder.metrics_file}: no evaluation of the supervised start (iteration 0) in the first line"
-        )
+        raise ValueError(f"{folder.metrics_file}: no evaluation before the first game (iteration 0)")
+    began = _number(before[-1], "time/start_s", folder.metrics_file) or 0.0
     summary = _summary(folder)
     return RunCurve(
         path=path,
         config=config,
         task=str((summary or {}).get("task", config.env.name)),
-        games=games,
-        tokens=np.cumsum(_column(folder, played, "rollout/tokens")),
-        seconds=np.cumsum(_column(folder, played, "time/iteration_s")),
+        games=games[points],
+        tokens=np.cumsum(_column(folder, played, "rollout/tokens"))[points],
+        seconds=began + np.cumsum(_column(folder, played, "time/iteration_s"))[points],
         returns=returns,
         start=start,
         final=None if summary is None else _final(folder, summary),
         reference=_number(summary or {}, "reference_return", folder.summary_file),
         demonstrations=int((summary or {}).get("demonstrations", config.demonstrations.games or 0)),
     )
+
+
+def _measured(
+    folder: RunFolder, config: RunConfig, played: Sequence[Mapping[str, Any]]
+) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Which iterations say how good the agent was, and its return there."""
+    if config.rollout.best_of == config.eval.best_of:
+        return np.arange(len(played)), _column(folder, played, "rollout/return_mean")
+    points = [index for index, row in enumerate(played) if row.get("eval/return_mean") is not None]
+    if not points:
+        raise ValueError(
+            f"{folder.metrics_file}: games to learn from are played with rollout.best_of={config.rollout.best_of} and "
+            f"the agent is measured with eval.best_of={config.eval.best_of}, but there is no evaluation after the "
+            "start; train with eval.every=1"
+        )
+    return np.array(points), _column(folder, [played[index] for index in points], "eval/return_mean")
 
 
 def _column(folder: RunFolder, rows: Sequence[Mapping[str, Any]], key: str) -> Floats:
@@ -110,7 +131,7 @@ def _column(folder: RunFolder, rows: Sequence[Mapping[str, Any]], key: str) -> F
         value = _number(row, key, place)
         if value is None:
             raise ValueError(f"{place}: no {key}; a run without games and their returns cannot be compared")
-        if value <= 0 and key != "rollout/return_mean":
+        if value <= 0 and not key.endswith("/return_mean"):
             raise ValueError(f"{place}: {key} must be more than 0, got {value:g}")
         column.append(value)
     return np.array(column)

@@ -45,7 +45,7 @@ class Repeat:
     def at(self, axis: Axis, amounts: Floats) -> Floats:
         """The smoothed return where just so much was spent, linear between iterations. Shape as ``amounts``.
 
-        The line begins at the supervised start, before the first game; NaN before that and behind the last iteration.
+        The line begins at the evaluation before the first game; NaN before that and behind the last iteration.
         """
         spent = np.append(self.before[axis], self.spent(axis))
         returns = np.append(self.run.start, self.smoothed)
@@ -64,7 +64,7 @@ class Method:
     label: str
     repeats: tuple[Repeat, ...]
     start: Estimate
-    """Evaluation of the supervised start."""
+    """Evaluation before the first game."""
     final: Estimate | None
     """Evaluation of the trained agents of the runs that are finished, None if none is."""
 

@@ -6,27 +6,29 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from archer.config.combinations import check_combination
-from archer.config.parts import (
-    STRICT,
+from archer.config.kinds import STRICT, Natural, Positive
+from archer.config.learning import (
     ActorConfig,
+    ActorStartConfig,
     BaselineConfig,
     CriticConfig,
     CriticStartConfig,
+    OptimizerConfig,
+    PassesConfig,
+    SupervisedConfig,
+)
+from archer.config.parts import (
     DemonstrationsConfig,
     EnvConfig,
     EvalConfig,
     ModelConfig,
-    Natural,
-    OptimizerConfig,
-    PassesConfig,
-    Positive,
     RolloutConfig,
-    SupervisedConfig,
     TinyConfig,
 )
 
 __all__ = [
     "ActorConfig",
+    "ActorStartConfig",
     "BaselineConfig",
     "CriticConfig",
     "CriticStartConfig",
@@ -58,15 +60,16 @@ class RunConfig:
     supervised: SupervisedConfig = Field(default_factory=SupervisedConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     critic_start: CriticStartConfig = Field(default_factory=CriticStartConfig)
+    actor_start: ActorStartConfig = Field(default_factory=ActorStartConfig)
     critic: CriticConfig = Field(default_factory=CriticConfig)
     actor: ActorConfig = Field(default_factory=ActorConfig)
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
-    iterations: Natural = 80
+    iterations: Natural = 40
     """Iterations of play and learning; 0 stops at the supervised start."""
-    warmup: Natural = 2
+    warmup: Natural = 0
     """First iterations, in which only the critic learns, so that the first advantages are not noise."""
-    replay_turns: Natural = 10_000
+    replay_turns: Natural = 30_000
     """Turns that replay holds; the oldest games are forgotten beyond it. 0 holds the newest iteration: on-policy."""
     seed: Natural = 0
     """Every random draw of the run derives from it."""
@@ -79,7 +82,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_combination(
-            self.model, self.demonstrations, self.rollout, self.critic_start, self.critic, self.actor,
+            self.model, self.demonstrations, self.rollout, self.critic_start, self.actor_start, self.critic, self.actor,
+            self.eval,
             has_env=self.env.name is not None,
             starts_from_run=self.start_from is not None,
             iterations=self.iterations,

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from archer.config.parts import (
-    ActorConfig,
-    CriticConfig,
-    CriticStartConfig,
-    DemonstrationsConfig,
-    ModelConfig,
-    RolloutConfig,
-)
+from archer.config.learning import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig
+from archer.config.parts import DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
 
 
 def check_combination(
@@ -17,8 +11,10 @@ def check_combination(
     demonstrations: DemonstrationsConfig,
     rollout: RolloutConfig,
     critic_start: CriticStartConfig,
+    actor_start: ActorStartConfig,
     critic: CriticConfig,
     actor: ActorConfig,
+    evaluation: EvalConfig,
     *,
     has_env: bool,
     starts_from_run: bool,
@@ -26,15 +22,15 @@ def check_combination(
     replay_turns: int,
 ) -> None:
     """Raise ValueError for settings that cannot work together, with what to do."""
-    _check_data(demonstrations, rollout, critic_start, critic, actor, has_env, starts_from_run, iterations)
-    _check_critic(model, rollout, critic, actor)
+    _check_data(demonstrations, rollout, critic, actor, has_env, starts_from_run, iterations)
+    _check_critic(model, rollout, critic, actor, evaluation)
+    _check_start(critic_start, actor_start, critic)
     _check_policy(rollout, actor, replay_turns)
 
 
 def _check_data(
     demonstrations: DemonstrationsConfig,
     rollout: RolloutConfig,
-    critic_start: CriticStartConfig,
     critic: CriticConfig,
     actor: ActorConfig,
     has_env: bool,
@@ -43,10 +39,6 @@ def _check_data(
 ) -> None:
     """Whoever learns needs something to learn from."""
     shares = {"critic.demonstrations": critic.demonstrations, "actor.demonstrations": actor.demonstrations}
-    if demonstrations.games == 0 and not starts_from_run:
-        for name, value in ({"critic_start.epochs": critic_start.epochs} | shares).items():
-            if value:
-                raise ValueError(f"{name}={value} learns from demonstrations, but demonstrations.games is 0")
     if not has_env and not (demonstrations.files or starts_from_run):
         raise ValueError("env.name=null leaves nothing to learn from; name an environment or files (--offline)")
     if not has_env and rollout.games and iterations:
@@ -54,6 +46,10 @@ def _check_data(
             f"rollout.games={rollout.games} plays, but env.name is null; set it to 0 or name an environment"
         )
     if rollout.games == 0 and iterations:
+        if demonstrations.games == 0 and not starts_from_run:
+            raise ValueError(
+                "rollout.games=0 plays nothing, and with demonstrations.games=0 nothing is left to learn from"
+            )
         learners = [
             (name, shares[name])
             for name, method in (("critic.demonstrations", critic.method), ("actor.demonstrations", actor.method))
@@ -66,20 +62,34 @@ def _check_data(
                 )
 
 
-def _check_critic(model: ModelConfig, rollout: RolloutConfig, critic: CriticConfig, actor: ActorConfig) -> None:
+def _check_critic(
+    model: ModelConfig, rollout: RolloutConfig, critic: CriticConfig, actor: ActorConfig, evaluation: EvalConfig
+) -> None:
     """Whoever asks a critic needs one that knows the answer."""
     if critic.method in ("none", "tokens"):
         why = "there is no critic" if critic.method == "none" else "critic.method='tokens' learns no Q"
         if actor.method != "none" and actor.advantage in ("value", "siblings"):
             raise ValueError(f"actor.advantage={actor.advantage!r} needs Q, but {why}")
-        if rollout.best_of:
-            raise ValueError(f"rollout.best_of={rollout.best_of} lets Q choose, but {why}")
+        for name, count in (("rollout.best_of", rollout.best_of), ("eval.best_of", evaluation.best_of)):
+            if count:
+                raise ValueError(f"{name}={count} lets Q choose, but {why}; set it to 0")
     if critic.method == "none" and actor.advantage == "gae":
         raise ValueError("actor.advantage='gae' needs V, but there is no critic; set critic.method='gae'")
     if actor.advantage == "token_gae" and critic.method != "tokens":
         raise ValueError("actor.advantage='token_gae' needs V of every token: set critic.method='tokens'")
     if critic.method == "tokens" and model.critic != "causal":
         raise ValueError("critic.method='tokens' needs model.critic='causal': the encoder reads whole utterances")
+
+
+def _check_start(critic_start: CriticStartConfig, actor_start: ActorStartConfig, critic: CriticConfig) -> None:
+    """The actor's start asks the critic's."""
+    if not actor_start.epochs:
+        return
+    asks = f"actor_start.epochs={actor_start.epochs} clones what the critic's start finds good, but"
+    if critic.method in ("none", "tokens"):
+        raise ValueError(f"{asks} critic.method={critic.method!r} has no Q; set actor_start.epochs=0")
+    if not critic_start.epochs:
+        raise ValueError(f"{asks} critic_start.epochs is 0; set both to 0, or neither")
 
 
 def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int) -> None:

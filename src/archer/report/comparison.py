@@ -29,7 +29,7 @@ def write_comparison(found: Comparison, folder: Path) -> None:
 
 
 def plot_comparison(found: Comparison, path: Path) -> None:
-    """The interquartile mean of every method with its 95 % interval, between supervised start and best known return."""
+    """Interquartile mean of every method with its 95 % interval, between where it began and the best known return."""
     if len(found.methods) > len(COLOURS) * len(STYLES):
         raise ValueError(
             f"{len(found.methods)} methods are too many for one picture, which can tell {len(COLOURS) * len(STYLES)} "
@@ -51,10 +51,10 @@ def plot_comparison(found: Comparison, path: Path) -> None:
             axes.axhline(method.start.value, color=colour, linestyle="--", linewidth=1, alpha=0.6)
     if len(set(starts)) == 1:
         lines.append(axes.axhline(found.methods[0].start.value, color="0.45", linestyle="--", linewidth=1))
-        names.append(f"supervised start {starts[0]}")
+        names.append(f"before the first game {starts[0]}")
     else:
         lines += axes.plot([], [], color="0.45", linestyle="--", linewidth=1)
-        names.append("supervised start of each")
+        names.append("before the first game, of each")
     if found.reference is not None:
         lines.append(axes.axhline(found.reference, color="black", linestyle=":", linewidth=1.2))
         names.append(f"best known {found.reference:.2f}")

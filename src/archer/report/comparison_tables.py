@@ -33,7 +33,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
     print_grid(
         console,
         "Methods",
-        ["method", "seeds", "supervised start", "final evaluation"],
+        ["method", "seeds", "before the first game", "final evaluation"],
         [
             [
                 method.label,
@@ -47,7 +47,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
     for axis in AXES:
         _print_equal_cost(console, found, axis)
     if not found.levels:
-        console.print("\nNo curve rose above the supervised start: name returns to reach with --levels.")
+        console.print("\nNo curve rose above where it began: name returns to reach with --levels.")
         return
     header = ["method", *(f"{level:g}" for level in found.levels)]
     print_grid(

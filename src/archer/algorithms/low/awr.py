@@ -1,9 +1,10 @@
 """Advantage-weighted regression: clone what was played, the better the more (Peng et al. 2019; offline ArCHer).
 
-    L = - 1/N Σ_n min( exp(β A_n), cap ) Σ_l log π(a^l | s, a^{<l})
+    L = - 1/N Σ_n min( exp(β A_n / u), cap ) Σ_l log π(a^l | s, a^{<l})
 
 It never leaves what the data shows, so the critic is never asked about what it has not seen. The cap, which the
-original lacks, keeps a single utterance from being all of a batch.
+original lacks, keeps a single utterance from being all of a batch. u is the critic's unit, the spread of the
+demonstrations' returns (1 where there are none), so that β does not depend on the size of rewards.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from archer.algorithms.low.spoken import Spoken
 from archer.config import ActorConfig
-from archer.losses import Metrics, weighted_cloning_loss
+from archer.losses import Metrics, advantage_weights, weighted_cloning_loss
 
 
 def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
-    """Cloning with weights exp(β A), capped."""
-    weights = (config.beta * spoken.advantage).exp().clamp(max=config.weight_cap)
+    """Cloning with weights exp(β A / u), capped."""
+    weights = advantage_weights(spoken.advantage / spoken.unit, config.beta, config.weight_cap)
     return weighted_cloning_loss(spoken.logprobs, weights, spoken.utterances)

@@ -24,6 +24,8 @@ class Spoken:
     """Learned value of what stood before each token, in the same terms, [T]; 0 where none is learned."""
     utterances: int
     """N."""
+    unit: float
+    """The critic's: the spread of the returns that advantages are differences of."""
 
 
 def value_advantage(values: Values) -> Tensor:
