@@ -26,6 +26,7 @@ def _archer(env: str | None) -> Settings:
             "demonstrations": {"games": 40_000},
             "supervised": {"batch_games": 16, "epochs": 2},
             "rollout": {"utterance_tokens": 8},
+            "iterations": 40,
         }
     return {}
 
@@ -40,6 +41,7 @@ def _plain(env: str | None) -> Settings:
         actor_start={"epochs": 0},
         critic={"demonstrations": 0.0},
         actor={"demonstrations": 0.0, "matrix_lr": 0.0},
+        iterations=40,
     )
 
 
@@ -47,7 +49,7 @@ def _reinforce(env: str | None) -> Settings:
     """The paper's low level on our critic, REINFORCE on utterances resampled at replayed states."""
     base = _with(
         _plain(env),
-        critic={"updates": 40, "batch_turns": 96, "lr": 1e-3, "matrix_lr": 2e-3, "discount": 0.9},
+        critic={"updates": 40, "batch_turns": 96, "lr": 1e-3, "matrix_lr": 2e-3, "discount": 0.9, "trace": 0.9},
         actor={
             "method": "reinforce", "utterances": "fresh", "advantage": "siblings", "lr": 5e-4,
             "updates": 4, "batch_turns": 192, "newest_turns": 2000, "kl": 0.1,
@@ -133,8 +135,8 @@ def _archer_baseline(env: str | None) -> Settings:
 
 
 def _archer_mc(env: str | None) -> Settings:
-    """The paper's ablation with a Monte-Carlo critic; the rest as in ``archer``."""
-    return _with(_archer(env), critic={"method": "mc"})
+    """The paper's ablation with a Monte-Carlo critic; the rest as in ``archer-reinforce``."""
+    return _with(_reinforce(env), critic={"method": "mc"})
 
 
 def _chai(env: str | None) -> Settings:
@@ -275,7 +277,7 @@ PRESETS: dict[str, Preset] = {
     "archer-baseline": Preset(
         "archer-reinforce with a learned value of every token as REINFORCE's baseline.", _archer_baseline
     ),
-    "archer-mc": Preset("archer with a Monte-Carlo critic.", _archer_mc),
+    "archer-mc": Preset("archer-reinforce with a Monte-Carlo critic.", _archer_mc),
     "chai": Preset("A frozen actor; ArCHer's critic chooses among 5 samples (Verma et al. 2022).", _chai),
     "filtered-bc": Preset("Online: imitate the best tenth of all games so far.", _filtered_bc),
     "ppo": Preset("Token-level PPO with value head and GAE (Schulman et al. 2017): the paper's baseline.", _ppo),

@@ -65,7 +65,7 @@ class RunConfig:
     actor: ActorConfig = Field(default_factory=ActorConfig)
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
-    iterations: Natural = 40
+    iterations: Natural = 20
     """Iterations of play and learning; 0 stops at the supervised start."""
     warmup: Natural = 0
     """First iterations, in which only the critic learns, so that the first advantages are not noise."""

@@ -119,7 +119,7 @@ class EvalConfig:
     best_of: Natural = 0
     """The critic chooses what to say among this many samples in evaluations too, and wherever else the agent is used; 0
     measures the policy alone."""
-    every: Natural = 20
+    every: Natural = 5
     """Iterations between evaluations; 0 evaluates at the end only."""
     games: Several = 256
     """Games of an evaluation while training; an interval needs two."""
