@@ -19,23 +19,29 @@ class Preset:
 
 
 def _archer(env: str | None) -> Settings:
-    """The defaults; larger tasks have more demonstrations and a larger vocabulary."""
+    """The defaults; on the larger task the critic keeps longer traces, as it cannot bootstrap well enough there yet."""
+    if env == "twenty-questions":
+        return _with(_start(env), critic={"trace": 0.9, "demonstrations": 0.25}, iterations=40)
+    return _start(env)
+
+
+def _start(env: str | None) -> Settings:
+    """The built-in model and its supervised start, the same for all methods on a task."""
     if env == "twenty-questions":
         return {
             "model": {"tiny": {"vocabulary": 4096}},
             "demonstrations": {"games": 40_000},
             "supervised": {"batch_games": 16, "epochs": 2},
             "rollout": {"utterance_tokens": 8},
-            "iterations": 40,
         }
     return {}
 
 
 def _plain(env: str | None) -> Settings:
-    """The same model and supervised start, and nothing of what ``archer`` adds: the policy plays as it is, and what
-    the demonstrations returned is not used."""
+    """Nothing of what ``archer`` adds to the start: the policy plays as it is, and what the demonstrations returned is
+    not used."""
     return _with(
-        _archer(env),
+        _start(env),
         rollout={"best_of": 0, "temperature": 1.0},
         critic_start={"epochs": 0},
         actor_start={"epochs": 0},
