@@ -88,19 +88,10 @@ def _archer_paper(env: str | None) -> Settings:
     γ is .95 and the warm-up 20 iterations on Twenty Questions, 10 on its ten-object subset.
     """
     full = env == "twenty-questions"
-    return {
+    published = {
         "model": {"actor": "gpt2", "critic": "encoder", "critic_model": "roberta-base"},
         "supervised": {"batch_games": 32, "lr": 1e-4, "matrix_lr": 0.0, "epochs": 4, "answer_weight": 0.0},
-        "rollout": {
-            "games": 128,
-            "best_of": 0,
-            "temperature": 1.0,
-            "layout": "plain",
-            "utterance_tokens": 32,
-            "max_tokens": 1024,
-        },
-        "critic_start": {"epochs": 0},
-        "actor_start": {"epochs": 0},
+        "rollout": {"games": 128, "layout": "plain", "utterance_tokens": 32, "max_tokens": 1024},
         "critic": {
             "updates": 50,
             "batch_turns": 256,
@@ -110,7 +101,6 @@ def _archer_paper(env: str | None) -> Settings:
             "discount": 0.95,
             "trace": 0.0,
             "answer_weight": 0.0,
-            "demonstrations": 0.0,
             "polyak": 0.1,
         },
         "actor": {
@@ -123,9 +113,7 @@ def _archer_paper(env: str | None) -> Settings:
             "siblings": 1,
             "advantage": "value",
             "lr": 1e-6 if full else 1e-5,
-            "matrix_lr": 0.0,
             "weight_decay": 0.01,
-            "demonstrations": 0.0,
             "kl": 0.0,
         },
         "eval": {"every": 25, "games": 1000},
@@ -133,6 +121,7 @@ def _archer_paper(env: str | None) -> Settings:
         "warmup": 20 if full else 10,
         "iterations": 600,
     }
+    return _with(_plain(None), **published)
 
 
 def _archer_baseline(env: str | None) -> Settings:
