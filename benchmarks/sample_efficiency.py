@@ -105,8 +105,7 @@ def _online(benchmark: Online) -> Path:
 
 def _every(method: str, env: str) -> int:
     """Iterations between evaluations: none where training games show how good the agent is."""
-    config = settings(Train(preset=method, env=env))
-    return 0 if config.rollout.best_of == config.eval.best_of else 1
+    return 0 if settings(Train(preset=method, env=env)).plays_as_measured else 1
 
 
 def _offline(benchmark: Offline) -> Path:

@@ -42,8 +42,8 @@ class Likes(Critic):
     def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         said = [turn.utterance.text == self.word for episode in batch.episodes for turn in episode.turns]
         q = torch.tensor(said, dtype=torch.float32)[:, None].expand(-1, 2)
-        none = torch.zeros(0, 2)
-        return Values(q, torch.zeros_like(q), none, torch.zeros(len(batch.episodes), 2), torch.zeros(0), none)
+        final = torch.zeros(len(batch.episodes), 2)
+        return Values(q, torch.zeros_like(q), torch.zeros(len(q), 0, 2), final, torch.zeros(0), torch.zeros(0, 2))
 
 
 @pytest.fixture(scope="module")

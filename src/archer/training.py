@@ -122,8 +122,7 @@ def start(
             seed=[config.seed, 0, CRITIC_START], report=progress.advance,
         )  # fmt: skip
     spent = time.perf_counter() - began
-    progress.message("measuring the start")
-    _measure_before_games(run, log, folder.path / "start.parquet", spent)
+    _measure_before_games(run, log, progress, "the start", folder.path / "start.parquet", spent)
     if judged and config.actor_start.epochs:
         began = time.perf_counter()
         progress.stage("actor start", count_steps(demonstrations, config.actor_start))
@@ -132,9 +131,10 @@ def start(
             seed=[config.seed, 0, ACTOR_START], report=progress.advance,
         )  # fmt: skip
         spent += time.perf_counter() - began
-        progress.message("measuring what the demonstrations taught")
-        _measure_before_games(run, log, folder.path / "offline.parquet", spent)
-    if run.agent.behavior is not None:
+        _measure_before_games(
+            run, log, progress, "what the demonstrations taught", folder.path / "offline.parquet", spent
+        )
+    if run.agent.behavior is not None:  # it was copied before the actor's start
         run.agent.follow()
     keep_demonstrations(run, lambda: demonstrations)
     save(run)
@@ -142,9 +142,10 @@ def start(
     return run
 
 
-def _measure_before_games(run: Run, log: MetricLog, shard: Path, seconds: float) -> None:
+def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: str, shard: Path, seconds: float) -> None:
     """Evaluate the agent; ``seconds`` is what it took to get from the supervised start to here."""
     if run.make_env is not None:
+        progress.message(f"measuring {what}")
         episodes = measure(run, run.config.eval.final_games)
         write_shard(shard, episodes, 0)
         found = episode_metrics(episodes, "eval")

@@ -192,11 +192,10 @@ def _filtered_bc(env: str | None) -> Settings:
         _plain(env),
         critic={"method": "none"},
         actor={
-            "method": "cloning", "utterances": "best", "advantage": "none", "best": 0.1, "kl": 0.0,
+            "method": "cloning", "utterances": "best", "advantage": "none", "best": 0.1,
             "updates": 2, "batch_turns": 384, "lr": 1e-4,
         },
         replay_turns=1_000_000,
-        warmup=0,
     )  # fmt: skip
 
 

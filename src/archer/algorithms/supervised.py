@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from archer.config import ActorConfig, ActorStartConfig, SupervisedConfig
+from archer.algorithms.low.spoken import played_advantage
+from archer.config import ActorConfig, ActorStartConfig, CloningConfig, SupervisedConfig
 from archer.losses import advantage_weights, cloning_loss
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.batch import collate
-from archer.models.critic import Values, values_in_parts
+from archer.models.critic import values_in_parts
 from archer.optimize import warmup_decay
 from archer.rollout.demonstrations import batches
 from archer.types import Episode
@@ -52,24 +52,18 @@ def start_actor(
     """
     critic = agent.learned_critic
     weights = [
-        advantage_weights((q - v) / critic.unit, config.beta, config.weight_cap).numpy()
+        advantage_weights(played_advantage(own) / critic.unit, config.beta, config.weight_cap).cpu().numpy()
         for part, values in values_in_parts(critic, demonstrations)
-        for q, v in zip(*_least(values, part), strict=True)
+        for own in values.apart(part)
     ]
     _clone(agent.actor, demonstrations, weights, start, "actor_start", seed=seed, report=report)
-
-
-def _least(values: Values, episodes: Sequence[Episode]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """min Q and min V of every turn, apart for each of the ``episodes``."""
-    turns = [len(episode) for episode in episodes]
-    return torch.split(values.q.amin(dim=-1).cpu(), turns), torch.split(values.v.amin(dim=-1).cpu(), turns)
 
 
 def _clone(
     actor: Actor,
     demonstrations: Sequence[Episode],
     weights: Sequence[npt.NDArray[np.float32]],
-    config: SupervisedConfig | ActorStartConfig,
+    config: CloningConfig,
     stage: str,
     *,
     seed: Sequence[int],

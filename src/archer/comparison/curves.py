@@ -111,7 +111,7 @@ def _measured(
     folder: RunFolder, config: RunConfig, played: Sequence[Mapping[str, Any]]
 ) -> tuple[npt.NDArray[np.intp], Floats]:
     """Which iterations say how good the agent was, and its return there."""
-    if config.rollout.best_of == config.eval.best_of:
+    if config.plays_as_measured:
         return np.arange(len(played)), _column(folder, played, "rollout/return_mean")
     points = [index for index, row in enumerate(played) if row.get("eval/return_mean") is not None]
     if not points:

@@ -11,6 +11,7 @@ from archer.config.learning import (
     ActorConfig,
     ActorStartConfig,
     BaselineConfig,
+    CloningConfig,
     CriticConfig,
     CriticStartConfig,
     OptimizerConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "ActorConfig",
     "ActorStartConfig",
     "BaselineConfig",
+    "CloningConfig",
     "CriticConfig",
     "CriticStartConfig",
     "DemonstrationsConfig",
@@ -79,6 +81,11 @@ class RunConfig:
     """CPU threads of torch; 0 leaves torch's choice. A resumed run is exact only with the same number."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints that are kept."""
+
+    @property
+    def plays_as_measured(self) -> bool:
+        """Whether games to learn from are played as the agent is evaluated, and so measure it too."""
+        return self.rollout.best_of == self.eval.best_of
 
     def __post_init__(self) -> None:
         check_combination(

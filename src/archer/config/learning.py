@@ -28,22 +28,27 @@ class OptimizerConfig:
 class PassesConfig(OptimizerConfig):
     """Learning from the demonstrations, pass by pass; the learning rates warm up and decay."""
 
-    epochs: Natural = 0
+    epochs: Natural = 1
     """Passes over the demonstrations; 0 leaves them out."""
     batch_games: Positive = 16
     """Games per gradient step."""
 
 
 @dataclass(frozen=True, config=STRICT)
-class SupervisedConfig(PassesConfig):
+class CloningConfig(PassesConfig):
+    """Cloning what was said in the demonstrations."""
+
+    answer_weight: Weight = 1.0
+    """Weight of predicting the environment's answers too; 0 clones utterances only."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class SupervisedConfig(CloningConfig):
     """The supervised start: cloning the demonstrations."""
 
     lr: Rate = 0.01
     matrix_lr: BelowOne = 0.01
-    epochs: Natural = 1
     batch_games: Positive = 8
-    answer_weight: Weight = 1.0
-    """Weight of predicting the environment's answers too; 0 clones utterances only."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,19 +89,15 @@ class CriticStartConfig(PassesConfig):
 
     lr: Rate = 5e-3
     matrix_lr: BelowOne = 5e-3
-    epochs: Natural = 1
 
 
 @dataclass(frozen=True, config=STRICT)
-class ActorStartConfig(PassesConfig):
+class ActorStartConfig(CloningConfig):
     """The actor's start, before the first game: cloning the demonstrations once more, what the critic's start finds
     good the more (advantage-weighted regression)."""
 
     lr: Rate = 5e-3
     matrix_lr: BelowOne = 5e-3
-    epochs: Natural = 1
-    answer_weight: Weight = 1.0
-    """Weight of predicting the environment's answers too; 0 clones utterances only."""
 
 
 @dataclass(frozen=True, config=STRICT)
