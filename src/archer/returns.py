@@ -45,3 +45,35 @@ def lambda_returns(
         following[longer] = rewards[at, None] + gamma[at] * ((1 - trace) * bootstrap[at] + trace * following[longer])
         returns[at] = following[longer]
     return returns
+
+
+def retrace_returns(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    traces: Tensor,
+    terminated: Sequence[bool],
+    lengths: Sequence[int],
+    *,
+    discount: float,
+) -> Tensor:
+    """Retrace targets of every turn of B episodes laid end to end (Munos et al. 2016, arXiv 1606.02647, eq. 3-4).
+
+        G_t = r_t + γ [V(s_{t+1}) + c_{t+1} (G_{t+1} - Q(s_{t+1}, a_{t+1}))],   G behind the last turn = V(final state)
+
+    With c = λ min(1, π/μ) they lead to Q of π whoever played: where the policy would say what was said, the game tells
+    how it went on; where it no longer would, V does. c = 0 is one-step TD. A truncated episode keeps V of its final
+    state, as in ``lambda_returns``.
+
+    Shapes: rewards, traces (c) [N]; values, Q of each turn, and next_values, V of the state after it, [N, H];
+    terminated and lengths [B], the lengths adding up to N. Returns [N, H].
+    """
+    alive = torch.ones_like(rewards)
+    turns = torch.tensor(lengths, device=rewards.device)
+    ends = turns.cumsum(0) - 1
+    alive[ends] = 1.0 - torch.tensor(terminated, dtype=rewards.dtype, device=rewards.device)
+    returns = rewards[:, None] + discount * next_values * alive[:, None]
+    for back in range(1, max(lengths)):  # all episodes at once, from their last turns to their first
+        at = ends[turns > back] - back
+        returns[at] += discount * traces[at + 1, None] * (returns[at + 1] - values[at + 1])
+    return returns

@@ -12,6 +12,7 @@ from typing import Any
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
 from archer.algorithms.critic import start_critic, update_critic
+from archer.algorithms.likelihood import as_said_by
 from archer.algorithms.supervised import clone, start_actor
 from archer.beginning import Beginning, begin
 from archer.config import RunConfig
@@ -106,11 +107,13 @@ def start(
     actor, demonstrations = begun.actor, begun.demonstrations
     if begun.skipped:
         progress.message(f"{begun.skipped} malformed conversations were skipped")
-    if demonstrations:
-        write_shard(folder.demonstrations_file, demonstrations, 0)
     if demonstrations and config.supervised.epochs and begun.source is None:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
+    if demonstrations and config.critic.method == "retrace" and begun.source is None:
+        demonstrations = as_said_by(actor, demonstrations)
+    if demonstrations:
+        write_shard(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations)
     inherited = inherit(run, begun)
     judged = bool(demonstrations) and config.critic.method != "none" and not inherited

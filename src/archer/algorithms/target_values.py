@@ -8,13 +8,14 @@ iteration they are from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from archer.algorithms.high import HighLevel
+from archer.algorithms.likelihood import policy_ratios
 from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch, Siblings, collate
 from archer.models.critic import EPISODES_AT_ONCE, Values
@@ -44,15 +45,22 @@ class FreshValues:
         self._critic = agent.target_critic
         self._by_token = high.by_token
         self._siblings: dict[int, Siblings] = {}
+        self._ratios: dict[int, Tensor] = {}
+        games = list(_distinct(drawn).values())
         if high.resamples and sampler is not None:
-            games = list(_distinct(drawn).values())
             self._siblings = dict(zip(map(id, games), sampler.sample(games, 1, seed), strict=True))
+        if high.reweighs:
+            self._ratios = dict(zip(map(id, games), policy_ratios(agent.actor, games), strict=True))
 
     def __call__(self, batch: EpisodeBatch) -> Values:
         if self._siblings:  # only targets ask what siblings get
             said = [self._siblings[id(episode)] for episode in batch.episodes]
             batch = collate(batch.episodes, said).to(batch.ids.device)
-        return self._critic(batch, tokens=self._by_token)
+        values = self._critic(batch, tokens=self._by_token)
+        if self._ratios:
+            ratio = torch.cat([self._ratios[id(episode)] for episode in batch.episodes])
+            values = replace(values, ratio=ratio.to(batch.ids.device))
+        return values
 
 
 class KeptValues:

@@ -55,7 +55,7 @@ class SupervisedConfig(CloningConfig):
 class CriticConfig(OptimizerConfig):
     """The high level: what an utterance is worth."""
 
-    method: Literal["td", "sarsa", "iql", "mc", "gae", "tokens", "none"] = "td"
+    method: Literal["td", "retrace", "sarsa", "iql", "mc", "gae", "tokens", "none"] = "td"
     """`td`: ArCHer's, V follows the policy. `sarsa`: V of what was played. `iql`: an expectile of it. `mc`: returns.
     `gae`: λ-returns, PPO's. `tokens`: the same for V before every token. `none`: no critic."""
     lr: Rate = 3e-4

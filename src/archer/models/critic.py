@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import torch
@@ -40,6 +40,9 @@ class Values:
     """Log-probability of every token that the environment answered, [T]; empty where not asked for or not predicted."""
     v_tokens: Tensor
     """V before every token of the played utterances, [T, H]; empty where not asked for."""
+    ratio: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """How many times as likely as whoever said them the policy, as it is now, would say the played utterances, [N];
+    empty where not asked for."""
 
     def v_next(self, lengths: tuple[int, ...]) -> Tensor:
         """V of the state after every turn, [N, H]; ``lengths`` are the turns of each episode."""
@@ -49,11 +52,12 @@ class Values:
         """What belongs to each of the ``episodes``, without the answers."""
         turns = [len(episode) for episode in episodes]
         tokens = [episode.tokens_said if len(self.v_tokens) else 0 for episode in episodes]
+        known = turns if len(self.ratio) else [0] * len(turns)
         cut = [torch.split(values, turns) for values in (self.q, self.v, self.q_siblings)]
-        rest = torch.split(self.v_final, 1), torch.split(self.v_tokens, tokens)
+        rest = torch.split(self.v_final, 1), torch.split(self.v_tokens, tokens), torch.split(self.ratio, known)
         return [
-            Values(q, v, siblings, final, self.answers[:0], said)
-            for q, v, siblings, final, said in zip(*cut, *rest, strict=True)
+            Values(q, v, siblings, final, self.answers[:0], said, ratio)
+            for q, v, siblings, final, said, ratio in zip(*cut, *rest, strict=True)
         ]
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from archer.algorithms.high import gae, iql, mc, sarsa, td, tokens
+from archer.algorithms.high import gae, iql, mc, retrace, sarsa, td, tokens
 from archer.algorithms.high.targets import Targets
 from archer.config import CriticConfig
 from archer.models.critic import Values
@@ -20,12 +20,15 @@ class HighLevel:
     """Targets of a batch from the target critic's values of it."""
     resamples: bool = False
     """Whether V is learned from utterances of the policy as it is, and not from those that were played."""
+    reweighs: bool = False
+    """Whether it asks how likely the policy as it is would say what was played."""
     by_token: bool = False
     """Whether the values are of single tokens."""
 
 
 HIGH_LEVELS: dict[str, HighLevel] = {
     "td": HighLevel(td.targets, resamples=True),
+    "retrace": HighLevel(retrace.targets, resamples=True, reweighs=True),
     "sarsa": HighLevel(sarsa.targets),
     "iql": HighLevel(iql.targets),
     "mc": HighLevel(mc.targets),

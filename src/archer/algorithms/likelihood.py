@@ -1,0 +1,59 @@
+"""How likely a policy would say what was said: of games that others played, and of demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from archer.models.actor import Actor
+from archer.models.batch import collate
+from archer.types import Episode
+
+EPISODES_AT_ONCE = 64
+"""Episodes in one pass."""
+
+
+def policy_ratios(actor: Actor, episodes: Sequence[Episode]) -> list[Tensor]:
+    """π(a|s) / μ(a|s) of every utterance of every episode, [turns] each: of the policy as it is to whoever spoke.
+
+    Where it is not known how likely that was (NaN), the policy is taken for the speaker: 1.
+    """
+    found = []
+    for episode, logprobs in zip(episodes, _said(actor, episodes), strict=True):
+        logged = torch.from_numpy(np.concatenate([turn.utterance.logprobs for turn in episode.turns]))
+        spoken = torch.arange(len(episode)).repeat_interleave(
+            torch.tensor([len(turn.utterance.ids) for turn in episode.turns])
+        )
+        by_turn = torch.zeros(len(episode)).index_add(0, spoken, logprobs - logged)
+        found.append(by_turn.nan_to_num(nan=0.0).exp())
+    return found
+
+
+def as_said_by(actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
+    """Demonstrations with the log-probabilities that ``actor`` gives them, in place of their unknown player's."""
+    return [
+        replace(episode, turns=tuple(_spoken(episode, logprobs.numpy())))
+        for episode, logprobs in zip(episodes, _said(actor, episodes), strict=True)
+    ]
+
+
+def _spoken(episode: Episode, logprobs: np.ndarray) -> Iterator:
+    start = 0
+    for turn in episode.turns:
+        end = start + len(turn.utterance.ids)
+        yield replace(turn, utterance=replace(turn.utterance, logprobs=logprobs[start:end]))
+        start = end
+
+
+def _said(actor: Actor, episodes: Sequence[Episode]) -> Iterator[Tensor]:
+    """Log-probability of every token of each episode's utterances, float32 [T] on the CPU."""
+    for start in range(0, len(episodes), EPISODES_AT_ONCE):
+        part = episodes[start : start + EPISODES_AT_ONCE]
+        batch = collate(part).to(actor.device)
+        with torch.no_grad():
+            logprobs = actor.logprobs(batch, batch.utterance_tokens()).cpu()
+        yield from torch.split(logprobs, [episode.tokens_said for episode in part])
