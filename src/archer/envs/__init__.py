@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from archer.envs.base import Environment, close
+from archer.envs.guess_number import GuessNumber
 from archer.envs.loading import closest, load
+from archer.envs.maze import Maze
 from archer.envs.twenty_questions.env import TwentyQuestions
+from archer.envs.wordle.env import Wordle
 
 Factory = Callable[..., Environment]
 
@@ -23,6 +26,12 @@ class EnvSpec:
 
 
 ENVS: dict[str, EnvSpec] = {
+    "guess-number": EnvSpec(GuessNumber, "Guess a number from 1 to 20 in at most 10 guesses: the smallest task."),
+    "maze": EnvSpec(Maze, "Walk to the goal of LMRL-Gym's double-T maze, one field at a time."),
+    "wordle": EnvSpec(Wordle, "Find a word of five letters in six guesses."),
+    "wordle-resampled": EnvSpec(
+        partial(Wordle, resampled=True), "The same with a word drawn anew from all that are possible (LMRL-Gym)."
+    ),
     "twenty-questions": EnvSpec(
         TwentyQuestions, "Guess which of 157 objects is meant, in at most 20 yes/no questions."
     ),

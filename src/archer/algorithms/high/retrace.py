@@ -19,7 +19,7 @@ import torch
 from archer.algorithms.high.targets import Targets
 from archer.config import CriticConfig
 from archer.models.critic import Values
-from archer.returns import retrace_returns, lambda_returns
+from archer.returns import retrace_returns
 from archer.types import Episode
 
 
@@ -27,6 +27,7 @@ def targets(target: Values, episodes: Sequence[Episode], config: CriticConfig) -
     """Retrace for Q, the mean over resampled utterances for V."""
     lengths = tuple(len(episode) for episode in episodes)
     import os
+
     if os.environ.get("VAR") == "B":
         nxt = torch.cat([target.ratio[1:], target.ratio[:1]]).clamp(max=1)
         q = cut(target, episodes, lengths, config, config.trace * nxt)

@@ -6,17 +6,19 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from archer.envs.base import Player, play_scripted
+from archer.envs.base import Player
+from archer.envs.game import Game, Reply, mean_return, one_of
 from archer.envs.loading import load
 from archer.envs.twenty_questions.facts import TEN, load_facts
 from archer.envs.twenty_questions.grammar import Guesses, understand, words
 from archer.envs.twenty_questions.oracle import YES, Oracle, TableOracle
 from archer.envs.twenty_questions.players import CasualQuestioner, InformedQuestioner
+from archer.types import Observation
 
 WIN_RULES = ("names", "last-word")
 
 
-class TwentyQuestions:
+class TwentyQuestions(Game):
     """-1 per question and 0 for the winning one, so the return counts the questions that did not win.
 
     The first observation is ``Questions:``, each later one the oracle's answer. After ``max_turns`` questions the
@@ -39,42 +41,28 @@ class TwentyQuestions:
         win_rule: str = "names",
         oracle: Oracle | str | None = None,
     ) -> None:
+        super().__init__(max_turns)
         self.objects = _choose(objects)
-        if type(max_turns) is not int or max_turns < 1:
-            raise ValueError(f"max_turns must be a whole number of at least 1, got {max_turns!r}")
-        if win_rule not in WIN_RULES:
-            raise ValueError(f"win_rule must be one of {', '.join(map(repr, WIN_RULES))}, got {win_rule!r}")
-        self.max_turns = max_turns
-        self.win_rule = win_rule
+        self.win_rule = one_of("win_rule", win_rule, WIN_RULES)
         self.oracle = _load_oracle(oracle)
-        self._target: str | None = None
-        self._turn = 0
+        self._target = ""
 
-    def reset(
-        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
-    ) -> tuple[str, dict[str, object]]:
-        """Hide an object: the one drawn by ``seed``, or ``options["target"]``."""
-        target = (options or {}).get("target")
+    def begin(self, chance: random.Random, options: Mapping[str, object], *, held_out: bool) -> Observation:
+        """Hide an object: one drawn by ``chance``, or ``options["target"]``."""
+        target = options.get("target")
         if target is not None and target not in self.objects:
             raise ValueError(f"options: target {target!r} is not one of the {len(self.objects)} objects")
-        self._target = str(target) if target is not None else random.Random(seed).choice(self.objects)
-        self._turn = 0
-        return "Questions:", {}
+        self._target = str(target) if target is not None else chance.choice(self.objects)
+        return "Questions:"
 
-    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
-        """Ask a question. Raises RuntimeError where no game is under way."""
-        if self._target is None:
-            raise RuntimeError("the game is over or was never started: call reset() before step()")
+    def hear(self, utterance: str) -> Reply:
+        """Answer a question."""
         target = self._target
         won = self.win_rule == "names" and understand(utterance) == Guesses(target)
         answer = YES if won else self.oracle.answer([target], [utterance])[0]
         if self.win_rule == "last-word":
             won = answer == YES and words(utterance)[-1:] in [[variant] for variant in load_facts().variants[target]]
-        self._turn += 1
-        truncated = not won and self._turn >= self.max_turns
-        if won or truncated:
-            self._target = None
-        return answer, (0.0 if won else -1.0), won, truncated, {"success": won, "target": target}
+        return Reply(answer, 0.0 if won else -1.0, over=won, info={"success": won, "target": target})
 
     def demonstrator(self, seed: int) -> Player:
         """A casual questioner, as human players are: redundant and premature questions, sometimes forgetful."""
@@ -98,11 +86,7 @@ class TwentyQuestions:
 @lru_cache(maxsize=32)
 def _reference_return(objects: tuple[str, ...], max_turns: int, win_rule: str) -> float:
     env = TwentyQuestions(objects, max_turns, win_rule)
-    total = 0.0
-    for target in objects:
-        env.objects = (target,)
-        total += play_scripted(env, InformedQuestioner(objects), seed=0).return_
-    return total / len(objects)
+    return mean_return(env, [{"target": target} for target in objects])
 
 
 def _choose(objects: str | Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,91 @@
+"""What the built-in games share: a seed, a limit of turns, and an end after which nothing more can be said."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from archer.envs.base import ScriptedTask
+from archer.types import Observation
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a game says to an utterance."""
+
+    observation: Observation
+    reward: float
+    over: bool = False
+    """Whether the task itself is at its end."""
+    info: Mapping[str, object] = field(default_factory=dict)
+
+
+class Game(ABC):
+    """A text environment of one player; a task is the two methods ``begin`` and ``hear``.
+
+    max_turns: turns after which a game that is not over is truncated, at least 1. The limit is ours, not the task's.
+    """
+
+    def __init__(self, max_turns: int) -> None:
+        self.max_turns = at_least("max_turns", max_turns, 1)
+        self._turn = 0
+        self._playing = False
+
+    @abstractmethod
+    def begin(self, chance: random.Random, options: Mapping[str, object], *, held_out: bool) -> Observation:
+        """Set up a new game and say its first observation.
+
+        chance: all randomness of the game. held_out: whether the game is one to measure by, not to learn from; tasks
+        that have instructions of both kinds keep them apart by it.
+        """
+
+    @abstractmethod
+    def hear(self, utterance: str) -> Reply:
+        """Answer an utterance."""
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[Observation, dict[str, object]]:
+        """Begin the game that ``seed`` draws. Odd seeds are those of evaluations."""
+        self._turn, self._playing = 0, False
+        observation = self.begin(random.Random(seed), options or {}, held_out=bool((seed or 0) % 2))
+        self._playing = True
+        return observation, {}
+
+    def step(self, utterance: str) -> tuple[Observation, float, bool, bool, dict[str, object]]:
+        """Say something. Raises RuntimeError where no game is under way."""
+        if not self._playing:
+            raise RuntimeError("the game is over or was never started: call reset() before step()")
+        self._turn += 1
+        reply = self.hear(utterance)
+        truncated = not reply.over and self._turn >= self.max_turns
+        self._playing = not (reply.over or truncated)
+        return reply.observation, reply.reward, reply.over, truncated, dict(reply.info)
+
+
+def mean_return(task: ScriptedTask, starts: Sequence[Mapping[str, object]]) -> float:
+    """Mean return of the reference over one game for each of ``starts``, the options of ``reset``."""
+    total = 0.0
+    for options in starts:
+        observation, _ = task.reset(options=options)
+        player, over = task.reference(0), False
+        while not over:
+            observation, reward, terminated, truncated, _ = task.step(player(observation))
+            total, over = total + reward, terminated or truncated
+    return total / len(starts)
+
+
+def at_least(name: str, value: object, least: int) -> int:
+    """A whole number of an option; ValueError naming it where it is none or too small."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def one_of(name: str, value: object, known: tuple[str, ...]) -> str:
+    """One of an option's values; ValueError naming it and what would do."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    return str(value)
