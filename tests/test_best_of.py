@@ -12,8 +12,9 @@ from archer.models.actor import Actor
 from archer.models.batch import EpisodeBatch
 from archer.models.critic import CausalCritic, Critic, Values
 from archer.rollout.best_of import play_best_of
-from archer.rollout.play import EnvironmentFailure, Limits, play
+from archer.rollout.play import Limits, play
 from archer.rollout.prompts import Transcript
+from archer.rollout.seat import EnvironmentFailure
 from archer.types import End, Episode
 from tests.conftest import LIMITS, SAMPLING
 from tests.worlds import Echo

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from copy import deepcopy
 from typing import Any, get_args, get_type_hints
 
@@ -10,7 +12,8 @@ import pytest
 import torch
 
 from archer.algorithms.critic import update_critic
-from archer.algorithms.high import HIGH_LEVELS, gae, iql, mc, sarsa, td
+from archer.algorithms.high import HIGH_LEVELS, gae, iql, mc, retrace, sarsa, td
+from archer.algorithms.likelihood import as_said_by, policy_ratios
 from archer.config import CriticConfig
 from archer.losses import critic_loss
 from archer.models.agent import Agent, make_optimizer
@@ -86,6 +89,54 @@ def test_trace_1_of_td_is_monte_carlo_and_0_is_one_step() -> None:
     assert half[0, 0].item() == pytest.approx((4.0 + 2.0) / 2)  # between one step, 4, and the return, 2
 
 
+def test_retrace_follows_a_game_as_far_as_the_policy_would_have_gone() -> None:
+    def first(ratio: float, trace: float) -> float:
+        target = dataclasses.replace(TARGET, ratio=torch.tensor([1.0, ratio, 1.0]))
+        found = retrace.targets(target, GAMES, _config(trace=trace))
+        assert found.q is not None and found.v is not None
+        assert found.v[:, 0].tolist() == [11.0, 13.0, 17.0]  # as in td
+        assert found.q[1:, 0].tolist() == [2.0, 14.0]  # nothing follows a last turn
+        assert found.q[0, 1].item() == pytest.approx(1 + 0.5 * (60 + trace * min(1.0, ratio) * (2 - 50)))
+        return found.q[0, 0].item()
+
+    assert first(0.0, 1.0) == 4.0  # it would not have said that: one step, 1 + ½·6
+    assert first(1.0, 0.0) == 4.0
+    assert first(1.0, 1.0) == pytest.approx(2.5)  # 1 + ½ (6 + 2 - 5): what came next was 3 less than expected
+    assert first(7.0, 1.0) == pytest.approx(2.5)  # likelier than then: no longer trace than λ
+    assert first(0.5, 0.5) == pytest.approx(3.625)  # 1 + ½ (6 + ¼ (2 - 5))
+
+
+def test_a_ratio_is_of_the_whole_utterance(agent: Agent, episodes: list[Episode]) -> None:
+    """Nearly 1 for who said it, whatever was stored for the others; 1 where it is not known who did."""
+    own = policy_ratios(agent.actor, episodes)
+    assert all(
+        ratio.tolist() == pytest.approx([1.0] * len(episode), abs=1e-3)
+        for ratio, episode in zip(own, episodes, strict=True)
+    )
+    unlikely = dataclasses.replace(
+        episodes[0],
+        turns=tuple(
+            dataclasses.replace(t, utterance=dataclasses.replace(t.utterance, logprobs=t.utterance.logprobs - 0.1))
+            for t in episodes[0].turns
+        ),
+    )
+    tokens = [len(turn.utterance.ids) for turn in unlikely.turns]
+    assert policy_ratios(agent.actor, [unlikely])[0].tolist() == pytest.approx(
+        [math.exp(0.1 * count) for count in tokens], rel=1e-3
+    )
+    unknown = dataclasses.replace(
+        episodes[0],
+        turns=tuple(
+            dataclasses.replace(t, utterance=dataclasses.replace(t.utterance, logprobs=t.utterance.logprobs * np.nan))
+            for t in episodes[0].turns
+        ),
+    )
+    assert policy_ratios(agent.actor, [unknown])[0].tolist() == [1.0] * len(unknown)
+    known = as_said_by(agent.actor, [unknown])[0]
+    assert known.turns[0].utterance.logprobs == pytest.approx(episodes[0].turns[0].utterance.logprobs, abs=1e-4)
+    assert np.array_equal(known.final_prompt_ids, unknown.final_prompt_ids)
+
+
 def test_lambda_returns_of_both_lie_between_one_step_and_monte_carlo() -> None:
     found = gae.targets(TARGET, GAMES, _config(trace=0.5))
     assert found.q is not None and found.v is not None
@@ -123,7 +174,7 @@ def test_only_who_wants_fresh_utterances_has_them_sampled(
     before = [p.clone() for p in agent.learned_critic.parameters()]
     config = _config(method=name, updates=2, batch_turns=8)
     metrics = update_critic(agent, replay, config, sampler=SiblingSampler(agent.actor, SAMPLING), seed=[0])
-    assert bool(sampled) == HIGH_LEVELS[name].resamples == (name == "td")
+    assert bool(sampled) == HIGH_LEVELS[name].resamples == (name in ("td", "retrace"))
     assert metrics["critic/grad_norm"] > 0
     assert any(not torch.equal(a, b) for a, b in zip(before, agent.learned_critic.parameters(), strict=True))
 

@@ -18,9 +18,10 @@ from archer.envs.base import play_scripted
 from archer.models.actor import Actor
 from archer.rollout.demonstrations import to_episode
 from archer.rollout.engine import Engine
-from archer.rollout.play import EnvironmentFailure, Limits, play
+from archer.rollout.play import Limits, play
 from archer.rollout.prompts import Minutes, PlainText, Transcript
 from archer.rollout.sampling import Sampling
+from archer.rollout.seat import EnvironmentFailure
 from archer.rollout.siblings import SiblingSampler
 from archer.types import End, Episode
 from tests.conftest import LIMITS, SAMPLING

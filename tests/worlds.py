@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Mapping
+from typing import Any
 
 from archer.envs.base import Player
 
@@ -91,3 +94,71 @@ class Bandit:
     def demonstrator(self, seed: int) -> Player:
         choice = random.Random(seed)
         return lambda observation: choice.choice(["red", "green"])
+
+
+class Misbehaving(Echo):
+    """Echo, whose games with even seeds go wrong at every step.
+
+    fault: ``raise``, ``hang``, ``nan``, ``shape``, ``object``, ``huge``, ``die``; ``reset`` raises there.
+    """
+
+    FAULTS = ("raise", "hang", "nan", "shape", "object", "huge", "die", "reset")
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+
+    def goes_wrong(self) -> str:
+        """The fault of this step, if it has one."""
+        return self.fault if self.seed % 2 == 0 else ""
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[str, dict[str, object]]:
+        first = super().reset(seed=seed)
+        if self.goes_wrong() == "reset":
+            raise KeyError("the shop is closed")
+        return first
+
+    def step(self, utterance: str) -> tuple[Any, Any, Any, Any, Any]:
+        observation, reward, terminated, truncated, info = super().step(utterance)
+        match self.goes_wrong():
+            case "raise":
+                raise KeyError("the shop is closed")
+            case "hang":
+                time.sleep(600)
+            case "nan":
+                reward = float("nan")
+            case "shape":
+                return observation, reward  # type: ignore[return-value]
+            case "object":
+                observation = object()  # type: ignore[assignment]
+            case "huge":
+                observation = "x" * 10_000_000
+            case "die":
+                os._exit(3)
+        return observation, reward, terminated, truncated, info
+
+
+class Mixed(Misbehaving):
+    """One game of ten goes wrong, at its second turn of three, in each of the ways in turn."""
+
+    def goes_wrong(self) -> str:
+        if self.seed % 10 != 7 or (self.turn != 2 and self.fault_of(self.seed) != "reset"):
+            return ""
+        return self.fault_of(self.seed)
+
+    @classmethod
+    def fault_of(cls, seed: int) -> str:
+        return cls.FAULTS[seed // 10 % len(cls.FAULTS)]
+
+
+class Flaky(Echo):
+    """Echo; every eleventh step of all copies together fails."""
+
+    steps = 0
+
+    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        Flaky.steps += 1
+        if Flaky.steps % 11 == 0:
+            raise ConnectionError("try again")
+        return super().step(utterance)

@@ -23,7 +23,7 @@ from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.report.console import observation_line, printable
 from archer.rollout.best_of import play_best_of
-from archer.rollout.play import Limits, play
+from archer.rollout.play import Limits, host, play
 from archer.rollout.prompts import LAYOUTS, PlainText
 from archer.rollout.sampling import Sampling
 from archer.runfolder import RunFolder
@@ -106,14 +106,15 @@ def evaluate(
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     sampling = replace(run.sampling, greedy=greedy)
-    measure = partial(
-        evaluate_actor, run.actor, make_env, episodes,
-        task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
-    )  # fmt: skip
-    found = _outcome(measure(player=run.player(run.config.eval.best_of)))
-    if best_of:
-        chosen = _outcome(measure(player=run.player(best_of)))
-        found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
+    with host(make_env, run.config.rollout) as environments:
+        measure = partial(
+            evaluate_actor, run.actor, environments, episodes,
+            task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
+        )  # fmt: skip
+        found = _outcome(measure(player=run.player(run.config.eval.best_of)))
+        if best_of:
+            chosen = _outcome(measure(player=run.player(best_of)))
+            found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
     rows = run.folder.metrics()
     return found | {
         "start_return": rows[0].get("eval/return_mean") if rows else None,

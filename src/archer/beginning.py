@@ -20,6 +20,7 @@ from archer.models.passes import Passes
 from archer.models.tiny import build_tiny_actor
 from archer.returns import lambda_returns
 from archer.rollout.demonstrations import texts, to_episode
+from archer.rollout.history import HISTORIES
 from archer.rollout.prompts import LAYOUTS, line_breaks
 from archer.runfolder import RunFolder
 from archer.storage import read_shard
@@ -119,11 +120,18 @@ def in_tokens(config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, ta
     """Demonstrations in the actor's tokens; ValueError for one that is longer than a conversation may be."""
     prompts = LAYOUTS[config.rollout.layout](actor.tokenizer)
     episodes = [
-        to_episode(game, prompts, seed=demonstration_seed(config.seed, index), task=task)
+        to_episode(
+            game,
+            prompts,
+            seed=demonstration_seed(config.seed, index),
+            task=task,
+            history=HISTORIES[config.rollout.history],
+            room=config.rollout.max_tokens - config.rollout.utterance_tokens,
+        )
         for index, game in enumerate(games)
     ]
     for number, episode in enumerate(episodes, start=1):
-        tokens = len(episode.final_prompt_ids)
+        tokens = max(len(episode.final_prompt_ids), *(len(turn.prompt_ids) for turn in episode.turns))
         if tokens > config.rollout.max_tokens:
             raise ValueError(
                 f"demonstration {number} has {tokens} tokens and rollout.max_tokens={config.rollout.max_tokens}; "

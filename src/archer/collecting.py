@@ -19,6 +19,7 @@ from archer.envs.base import (
     close,
     play_scripted_games,
 )
+from archer.rollout.play import host
 from archer.types import Observation
 
 PLAYERS = ("demonstrator", "reference")
@@ -42,11 +43,12 @@ def collect_run(run: LoadedRun, games: int, seed: int, env: str | Factory | None
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     last: dict[int, Observation] = {}
-    episodes = run.player(run.config.eval.best_of)(
-        run.actor, lambda: _Listener(make_env(), last), _seeds(games, seed),
-        task=task_name(target), sampling=run.sampling,
-        limits=run.limits, layout=run.layout,
-    )  # fmt: skip
+    with host(make_env, run.config.rollout) as environments:
+        episodes = run.player(run.config.eval.best_of)(
+            run.actor, lambda: _Listener(environments(), last), _seeds(games, seed),
+            task=task_name(target), sampling=run.sampling,
+            limits=run.limits, layout=run.layout,
+        )  # fmt: skip
     return [from_episode(episode, last[episode.seed]) for episode in episodes]
 
 

@@ -15,6 +15,7 @@ from archer.health.critic import value_turns
 from archer.health.diagnosis import Diagnosis, diagnose
 from archer.health.numbers import Health, ValuedTurns, measure_health
 from archer.models.critic import Critic
+from archer.rollout.play import host
 from archer.scoring import recorded_episodes
 from archer.types import Episode
 
@@ -56,12 +57,13 @@ def examine(run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = N
         make_env = make_factory(target, run.config.env.options)
     except ValueError as error:
         raise ValueError(f"{error}; without its environment a critic is examined on conversations in a file") from error
-    played = evaluate_actor(
-        run.actor, make_env, episodes,
-        task=task_name(target), sampling=run.sampling,
-        limits=run.limits, layout=run.layout, policy_version=0,
-        player=run.player(run.config.eval.best_of),
-    )  # fmt: skip
+    with host(make_env, run.config.rollout) as environments:
+        played = evaluate_actor(
+            run.actor, environments, episodes,
+            task=task_name(target), sampling=run.sampling,
+            limits=run.limits, layout=run.layout, policy_version=0,
+            player=run.player(run.config.eval.best_of),
+        )  # fmt: skip
     return _examination(run, critic, played)
 
 

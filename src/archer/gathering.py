@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from archer.evaluation import training_seed
 from archer.models.actor import Actor
+from archer.rollout.seat import Faults
 from archer.run import Run
 from archer.types import Episode
 
@@ -19,6 +20,8 @@ class Games:
     """The games of one iteration."""
 
     episodes: list[Episode]
+    faults: Faults
+    """What failed in their environments."""
     seconds: float
     """How long it took to play them."""
 
@@ -38,11 +41,13 @@ def collect(run: Run, actor: Actor, iteration: int, policy_version: int) -> Game
     rollout = run.config.rollout
     first = run.games_before + (iteration - 1) * rollout.games
     seeds = [training_seed(run.config.seed, number // rollout.group) for number in range(first, first + rollout.games)]
+    faults = Faults(len(seeds), rollout.max_failures)
     episodes = run.player(rollout.best_of)(
-        actor, run.make_env, seeds,
+        actor, run.environments, seeds,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout, policy_version=policy_version,
+        faults=faults,
     )  # fmt: skip
-    return Games(episodes, time.perf_counter() - began)
+    return Games(episodes, faults, time.perf_counter() - began)
 
 
 class _Ahead:

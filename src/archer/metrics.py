@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from archer.metricsfile import read_metrics
-from archer.types import Episode
+from archer.types import End, Episode
 
 Scalars = Mapping[str, float]
 
@@ -30,18 +31,32 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
 
 
 def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]:
-    """Return with interval, length, win rate where the task reports success, and tokens said; keys ``stage/...``."""
+    """Return with interval, length, win rate where the task reports success, and tokens said; keys ``stage/...``.
+
+    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins.
+    """
+    played = sum(episode.tokens_said for episode in episodes)
+    cut = sum(map(_history_cuts, episodes))
+    episodes = [episode for episode in episodes if episode.end not in (End.ENV_ERROR, End.TIMEOUT)] or episodes
     mean, half_width = mean_ci95([episode.return_ for episode in episodes])
     metrics = {
         f"{stage}/return_mean": mean,
         f"{stage}/return_ci95": half_width,
         f"{stage}/length": float(np.mean([len(episode) for episode in episodes])),
-        f"{stage}/tokens": float(sum(episode.tokens_said for episode in episodes)),
+        f"{stage}/tokens": float(played),
     }
+    if cut:
+        metrics[f"{stage}/history_cuts"] = float(cut)
     outcomes = [episode.success for episode in episodes if episode.success is not None]
     if outcomes:
         metrics[f"{stage}/win_rate"] = float(np.mean(outcomes))
     return metrics
+
+
+def _history_cuts(episode: Episode) -> int:
+    """How often what the agent read did not grow: the oldest turns were cut, or it was told everything anew."""
+    read = [len(turn.prompt_ids) for turn in episode.turns] + [len(episode.final_prompt_ids)]
+    return sum(after <= before for before, after in pairwise(read))
 
 
 class Tracker(Protocol):

@@ -28,6 +28,7 @@ from archer.checkpoint import (
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment
+from archer.envs.hosting import Hosting
 from archer.files import write_json
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
@@ -35,7 +36,7 @@ from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 from archer.replay import Replay
 from archer.rollout.best_of import play_best_of
-from archer.rollout.play import Limits, play
+from archer.rollout.play import Limits, host, play
 from archer.rollout.prompts import LAYOUTS, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
@@ -58,6 +59,8 @@ class Run:
     task: str
     make_env: Callable[[], Environment] | None
     """None where the run learns from files alone."""
+    environments: Hosting | None
+    """The same copies, as they are played with: in threads or processes, with a limit of time."""
     agent: Agent
     replay: Replay
     sampler: SiblingSampler
@@ -105,6 +108,7 @@ def assemble(
     config: RunConfig, folder: RunFolder, target: str | Factory | None, actor: Actor, demonstrations: Sequence[Episode]
 ) -> Run:
     """A run at iteration 0 around a trained or untrained actor, with everything else fresh."""
+    make_env = None if target is None else make_factory(target, config.env.options)
     agent = Agent(actor=actor, actor_optimizer=make_optimizer(actor, config.actor))
     if config.critic.method != "none":
         agent.critic = begin_critic(config, actor, demonstrations)
@@ -120,7 +124,8 @@ def assemble(
         config=config,
         folder=folder,
         task=NO_TASK if target is None else task_name(target),
-        make_env=None if target is None else make_factory(target, config.env.options),
+        make_env=make_env,
+        environments=None if make_env is None else host(make_env, config.rollout),
         agent=agent,
         replay=Replay(config.replay_turns),
         sampler=SiblingSampler(actor, Sampling.of(config.rollout)),

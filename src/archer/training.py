@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     if config.rollout.games:
         games = gather()
         episodes = games.episodes
-        metrics |= episode_metrics(episodes, "rollout") | games.speed
+        metrics |= episode_metrics(episodes, "rollout") | games.speed | games.faults.metrics
         metrics["rollout/policy_lag"] = float(run.agent.policy_version - episodes[0].policy_version)
         if run.agent.critic is not None:  # before it learns from them
             metrics |= critic_health(run.agent.critic, episodes, config.critic)
@@ -82,9 +82,9 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
 
 def measure(run: Run, games: int) -> list[Episode]:
     """Evaluation games of the policy as it is."""
-    assert run.make_env is not None, "only where there is an environment"
+    assert run.environments is not None, "only where there is an environment"
     return evaluate_actor(
-        run.agent.actor, run.make_env, games,
+        run.agent.actor, run.environments, games,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
         policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
     )  # fmt: skip
@@ -272,10 +272,11 @@ def _logging(folder: RunFolder, trackers: tuple[Tracker, ...], progress: Progres
 def _go_on(run: Run, log: MetricLog, progress: Progress) -> Summary:
     """From a checkpoint to the end."""
     progress.stage("training", run.config.iterations, done=run.iteration)
-    learn(run, log, progress)
-    if run.make_env is not None:
-        progress.message("measuring the trained agent")
-    return finish(run)
+    with run.environments or nullcontext():
+        learn(run, log, progress)
+        if run.make_env is not None:
+            progress.message("measuring the trained agent")
+        return finish(run)
 
 
 def examples(folder: RunFolder) -> tuple[Episode, Episode] | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from archer.models.actor import Actor
 from archer.models.batch import collate
-from archer.types import Episode
+from archer.types import Episode, LogProbs, Turn
 
 EPISODES_AT_ONCE = 64
 """Episodes in one pass."""
@@ -36,12 +36,13 @@ def policy_ratios(actor: Actor, episodes: Sequence[Episode]) -> list[Tensor]:
 def as_said_by(actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
     """Demonstrations with the log-probabilities that ``actor`` gives them, in place of their unknown player's."""
     return [
-        replace(episode, turns=tuple(_spoken(episode, logprobs.numpy())))
+        replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
         for episode, logprobs in zip(episodes, _said(actor, episodes), strict=True)
     ]
 
 
-def _spoken(episode: Episode, logprobs: np.ndarray) -> Iterator:
+def _with(episode: Episode, logprobs: LogProbs) -> Iterator[Turn]:
+    """The turns of an episode with other log-probabilities."""
     start = 0
     for turn in episode.turns:
         end = start + len(turn.utterance.ids)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from archer.config.kinds import STRICT, BelowOne, Natural, Positive, Several
+from archer.config.kinds import STRICT, BelowOne, Fraction, Natural, Positive, Several, Weight
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -100,9 +100,21 @@ class RolloutConfig:
     layout: Literal["plain", "transcript", "minutes"] = "minutes"
     """An answer as the agent gets it: `plain` as it is, `transcript` with what it answers, `minutes` the one, then the
     other, and marked where it was asked before."""
+    history: Literal["append", "replace", "window"] = "append"
+    """What the agent reads: `append` all observations, each being what is new; `replace` the newest alone, which tells
+    everything; `window` all, but when `max_tokens` is reached the oldest turns go and the first observation stays."""
     workers: Natural = 0
     """Threads in which environments answer while other games are decoded; 0: in line, which is best where an answer
-    takes less than a millisecond."""
+    takes less than a millisecond. Coroutines need none: all of them answer at once."""
+    processes: bool = False
+    """The workers are processes: what hangs, leaks or crashes in them does the run no harm."""
+    step_timeout: Weight = 0.0
+    """Seconds after which an environment's answer is given up; 0 waits for ever."""
+    retries: Natural = 1
+    """How often a call that failed is tried again, on a fresh copy that has been told the same."""
+    max_failures: Fraction = 0.1
+    """Share of an iteration's (or evaluation's) games that may fail for good. They are kept up to their last finished
+    turn, as truncated; beyond it the run stops and says what happened."""
     overlap: bool = False
     """The next games are played while the learner updates, by the policy as it was before: always one iteration behind,
     so that a run stays reproducible. Takes a second copy of the actor."""

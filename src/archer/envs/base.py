@@ -15,6 +15,9 @@ Info = Mapping[str, object]
 StepResult = tuple[Observation, float, bool, bool, Info]
 """observation, reward, terminated, truncated, info."""
 
+LONGEST = 1_000_000
+"""Characters of an observation; nothing reads more, and a batch of such would fill the memory."""
+
 
 class ContractError(TypeError):
     """An environment returned something else than the text interface asks for; the message says what."""
@@ -94,12 +97,16 @@ class ScriptedGame:
 
 def check_observation(observation: object, where: str) -> Observation:
     """The observation itself, or a ContractError that says what is wrong with it."""
-    if isinstance(observation, str):
-        return observation
-    if isinstance(observation, list) and all(
-        isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
-        for m in observation
+    if isinstance(observation, str) or (
+        isinstance(observation, list)
+        and all(
+            isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
+            for m in observation
+        )
     ):
+        length = len(observation) if isinstance(observation, str) else sum(len(m["content"]) for m in observation)
+        if length > LONGEST:
+            raise ContractError(f"{where} returned an observation of {length:,} characters; {LONGEST:,} are the most")
         return observation
     raise ContractError(
         f"{where} returned an observation of type {type(observation).__name__}; it must be a str or a list of "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from archer.envs.base import Environment, close
+from archer.envs.base import Environment
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
@@ -15,8 +15,9 @@ from archer.rollout.decoders import refresh
 from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
+from archer.rollout.seat import Faults, Seat
 from archer.rollout.siblings import SiblingSampler
-from archer.types import End, Episode, Ids, Turn, Utterance
+from archer.types import End, Episode, Turn, Utterance
 
 
 def play_best_of(
@@ -31,6 +32,7 @@ def play_best_of(
     limits: Limits,
     layout: type[PlainText] = PlainText,
     policy_version: int = 0,
+    faults: Faults | None = None,
 ) -> list[Episode]:
     """As ``play``, but each turn says the one of ``count`` sampled utterances that min Q likes best.
 
@@ -43,35 +45,39 @@ def play_best_of(
     refresh(actor)
     sampler = SiblingSampler(actor, sampling)
     places = list(zip(seeds, count_copies(seeds), strict=True))
+    faults = faults or Faults(len(seeds), limits.max_failures)
     episodes: list[Episode] = []
-    with limits.executor() as environments:
+    with limits.executor(make_env) as environments:
         for start in range(0, len(seeds), limits.parallel):
             part = places[start : start + limits.parallel]
-            begun = [environments.submit(begin, make_env(), seed, copy, rules) for seed, copy in part]
-            table = [future.result() for future in begun]
+            seats = [Seat(make_env, faults, limits.retries) for _ in part]
+            begun = [
+                environments.submit(begin, seat, seed, copy, rules)
+                for seat, (seed, copy) in zip(seats, part, strict=True)
+            ]
+            games = [future.result() for future in begun]
             done: dict[int, Episode] = {}
-            while len(done) < len(table):
-                live = [index for index in range(len(table)) if index not in done]
-                chosen = _choose(count, critic, sampler, [table[index] for index in live])
+            live = [index for index, game in enumerate(games) if game is not None]
+            while live:
+                table = [game for index in live if (game := games[index]) is not None]
+                chosen = _choose(count, critic, sampler, table)
                 answers = [
-                    environments.submit(take_turn, *table[index], utterance, rules)
-                    for index, utterance in zip(live, chosen, strict=True)
+                    environments.submit(take_turn, game, utterance, rules)
+                    for game, utterance in zip(table, chosen, strict=True)
                 ]
-                for index, utterance, answer in zip(live, chosen, answers, strict=True):
-                    (game, state), outcome = table[index], answer.result()
-                    if isinstance(outcome, Episode):
-                        done[index] = outcome
-                        close(game.env)
-                    else:
-                        table[index] = game, np.concatenate([state, utterance.ids, outcome])
-            episodes += [done[index] for index in range(len(table))]
+                outcomes = dict(zip(live, [answer.result() for answer in answers], strict=True))
+                done |= {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Episode)}
+                live = [index for index, outcome in outcomes.items() if isinstance(outcome, Game)]
+            for seat in seats:
+                seat.close()
+            episodes += [done[index] for index in sorted(done)]
     return episodes
 
 
-def _choose(count: int, critic: Critic, sampler: SiblingSampler, table: Sequence[tuple[Game, Ids]]) -> list[Utterance]:
+def _choose(count: int, critic: Critic, sampler: SiblingSampler, table: Sequence[Game]) -> list[Utterance]:
     """The critic's favourite of ``count`` utterances at the state of every game."""
-    states = [state for _, state in table]
-    groups = sampler.at(states, count, [[game.seed, len(game.turns), game.copy] for game, _ in table])
+    states = [game.told.ids for game in table]
+    groups = sampler.at(states, count, [[game.seed, len(game.turns), game.copy] for game in table])
     # To the critic, a game of one turn: the state, one of the candidates as what was said, all of them as siblings.
     cut = [
         Episode(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from archer.config import PassesConfig
 from archer.envs.base import ScriptedGame
+from archer.rollout.history import History, Told, append, share
 from archer.rollout.prompts import PlainText, observation_text
 from archer.types import End, Episode, Turn, Utterance
 
@@ -39,22 +41,26 @@ def batches(
             step += 1
 
 
-def to_episode(game: ScriptedGame, prompts: PlainText, *, seed: int, task: str) -> Episode:
-    """A scripted game as an episode. Its log-probabilities are NaN: no policy sampled these tokens."""
-    ids = prompts.first(game.observations[0])
-    spans: list[tuple[int, Utterance]] = []
-    for turn, (text, answer) in enumerate(zip(game.utterances, game.answers, strict=True)):
+def to_episode(
+    game: ScriptedGame, prompts: PlainText, *, seed: int, task: str, history: History = append, room: int = sys.maxsize
+) -> Episode:
+    """A scripted game as an episode, as an agent that plays with ``history`` and ``room`` tokens would have read it.
+
+    Its log-probabilities are NaN: no policy sampled these tokens.
+    """
+    told = Told(prompts.first(game.observations[0]))
+    turns: list[Turn] = []
+    for number, (text, answer) in enumerate(zip(game.utterances, game.answers, strict=True)):
         said = prompts.utterance(text)
-        spans.append((len(ids), Utterance(said, np.full(len(said), np.nan, np.float32), text)))
-        ids = np.concatenate([ids, said, prompts.next(text, answer, game.utterances[:turn])])
-    turns = [
-        Turn(ids[:start], utterance, observation, reward, info)
-        for (start, utterance), observation, reward, info in zip(
-            spans, game.observations, game.rewards, game.infos, strict=True
-        )
-    ]
+        utterance = Utterance(said, np.full(len(said), np.nan, np.float32), text)
+        observation, reward, info = game.observations[number], game.rewards[number], game.infos[number]
+        turns.append(Turn(told.ids, utterance, observation, reward, info))
+        told.turns.append(np.concatenate([said, prompts.next(text, answer, game.utterances[:number])]))
+        everything = told.ids
+        told = history(told, prompts, answer, room)
+    ids = everything if game.terminated else told.ids
     return Episode(
-        turns=tuple(turns),
+        turns=share(turns, ids),
         end=End.TERMINATED if game.terminated else End.TURN_LIMIT,
         final_prompt_ids=ids,
         seed=seed,

@@ -74,6 +74,12 @@ class Engine:
         self.give(row, ids)
         return row
 
+    def restart(self, row: int, ids: Ids, seed: Sequence[int]) -> None:
+        """Put ``ids`` in the place of all that a conversation held; the row speaks next, with another ``seed``."""
+        self._keys[row] = stream_key(seed)
+        self._cached[row], self._filled[row] = 0, 0
+        self.give(row, ids)
+
     def give(self, row: int, ids: Ids) -> None:
         """Append tokens that the agent did not choose (an observation); the row speaks next."""
         start = self._filled[row]

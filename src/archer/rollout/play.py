@@ -11,12 +11,15 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from archer.config import RolloutConfig
-from archer.envs.base import Environment, check_reset, check_step, close
+from archer.envs.base import Environment
+from archer.envs.hosting import Hosting
 from archer.models.actor import Actor
 from archer.rollout.decoders import refresh
 from archer.rollout.engine import Engine
+from archer.rollout.history import HISTORIES, Told, share
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
+from archer.rollout.seat import Faults, GivenUp, Seat
 from archer.types import End, Episode, Ids, Observation, Turn, Utterance
 
 P = ParamSpec("P")
@@ -35,15 +38,36 @@ class Limits:
     """Games played at once."""
     workers: int = 0
     """Threads in which environments answer while other games are decoded; 0: in line."""
+    history: str = "append"
+    """What of a conversation the agent reads, a name of ``HISTORIES``."""
+    retries: int = 1
+    """How often an environment's failed call is tried again."""
+    max_failures: float = 0.1
+    """Share of the games that may fail in their environments for good."""
 
     @classmethod
     def of(cls, rollout: RolloutConfig) -> Limits:
         """The limits that a run's settings name."""
-        return cls(rollout.max_turns, rollout.max_tokens, rollout.parallel, rollout.workers)
+        return cls(
+            rollout.max_turns,
+            rollout.max_tokens,
+            rollout.parallel,
+            rollout.workers,
+            rollout.history,
+            rollout.retries,
+            rollout.max_failures,
+        )
 
-    def executor(self) -> Executor:
+    def executor(self, make_env: Callable[[], Environment]) -> Executor:
         """What environments answer in."""
-        return ThreadPoolExecutor(self.workers, "environment") if self.workers else InLine()
+        waiting = isinstance(make_env, Hosting) and make_env.waits
+        threads = self.parallel if waiting else self.workers
+        return ThreadPoolExecutor(threads, "environment") if threads else InLine()
+
+
+def host(make_env: Callable[[], Environment], rollout: RolloutConfig) -> Hosting:
+    """Copies that answer where a run's settings say."""
+    return Hosting(make_env, workers=rollout.workers, processes=rollout.processes, timeout=rollout.step_timeout)
 
 
 class InLine(Executor):
@@ -70,16 +94,14 @@ class Rules:
 class Game:
     """A game under way."""
 
-    env: Environment
+    seat: Seat
     seed: int
     copy: int
     """How many games of the same seed came before it in the call."""
     observation: Observation
+    told: Told
+    """What the agent is reading."""
     turns: list[Turn] = field(default_factory=list)
-
-
-class EnvironmentFailure(RuntimeError):
-    """An environment raised; the message says which game and turn, the cause is chained."""
 
 
 def play(
@@ -92,58 +114,75 @@ def play(
     limits: Limits,
     layout: type[PlainText] = PlainText,
     policy_version: int = 0,
+    faults: Faults | None = None,
 ) -> list[Episode]:
     """Play one episode per seed and return them in the order of ``seeds``.
 
     Each game has a cache row of its own; a game that ends makes room for the next one at once. What a game says
     depends on its seed, how often that stood in ``seeds`` before, and the weights only.
+
+    Where environments fail, ``faults`` keeps count: a game that cannot go on is kept up to its last finished turn, and
+    is left out where it has none. Raises EnvironmentFailure where there are too many of them.
     """
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
+    faults = faults or Faults(len(seeds), limits.max_failures)
     refresh(actor)
     engine = Engine(actor, min(limits.parallel, len(seeds)), limits.max_tokens, sampling)
     games: dict[int, tuple[int, Game]] = {}  # by row: which of seeds, and the game
     episodes: dict[int, Episode] = {}
     waiting = iter(zip(range(len(seeds)), seeds, count_copies(seeds), strict=True))
-    beginning: dict[Future[tuple[Game, Ids]], int] = {}  # which of seeds
-    answering: dict[Future[Ids | Episode], int] = {}  # row
+    beginning: dict[Future[Game | None], tuple[int, Seat]] = {}  # which of seeds
+    answering: dict[Future[Game | Episode | None], int] = {}  # row
 
-    with limits.executor() as environments:
+    with limits.executor(make_env) as environments:
 
-        def start(env: Environment) -> None:
-            """Let the next game begin in ``env``; without one, ``env`` is done with."""
+        def start(seat: Seat) -> None:
+            """Let the next game begin on ``seat``; without one it is done with."""
             following = next(waiting, None)
             if following is None:
-                close(env)
+                seat.close()
             else:
                 index, seed, copy = following
-                beginning[environments.submit(begin, env, seed, copy, rules)] = index
+                beginning[environments.submit(begin, seat, seed, copy, rules)] = index, seat
 
         for _ in range(engine.rows):
-            start(make_env())
+            start(Seat(make_env, faults, limits.retries))
         while beginning or answering or engine.active:
             # Whoever has answered goes on; nobody is waited for as long as there is something to decode.
             open_calls: list[Future[Any]] = [*beginning, *answering]
             ready = wait(open_calls, 0 if engine.active else None, FIRST_COMPLETED).done
             for begun in [future for future in beginning if future in ready]:
-                index = beginning.pop(begun)
-                game, ids = begun.result()
-                games[engine.open(ids, [game.seed, game.copy])] = index, game
+                index, seat = beginning.pop(begun)
+                game = begun.result()
+                if game is None:
+                    start(seat)
+                else:
+                    games[engine.open(game.told.ids, [game.seed, game.copy])] = index, game
             for answered in [future for future in answering if future in ready]:
                 row = answering.pop(answered)
                 index, game = games[row]
                 outcome = answered.result()
-                if isinstance(outcome, Episode):
-                    episodes[index] = outcome
-                    engine.close(row)
-                    start(game.env)
+                if isinstance(outcome, Game):
+                    _read_on(engine, row, outcome)
                 else:
-                    engine.give(row, outcome)
+                    if outcome is not None:
+                        episodes[index] = outcome
+                    engine.close(row)
+                    start(game.seat)
             if engine.active:
                 for row in engine.step().tolist():
-                    utterance = engine.utterance(row)
-                    state = engine.tokens(row)[: -len(utterance.ids)]
-                    answering[environments.submit(take_turn, games[row][1], state, utterance, rules)] = row
-    return [episodes[index] for index in range(len(seeds))]
+                    call = environments.submit(take_turn, games[row][1], engine.utterance(row), rules)
+                    answering[call] = row
+    return [episodes[index] for index in range(len(seeds)) if index in episodes]
+
+
+def _read_on(engine: Engine, row: int, game: Game) -> None:
+    """Put before the agent what it has not read yet: what is new, or all where the old is not the beginning of it."""
+    read, ids = engine.tokens(row), game.told.ids
+    if len(ids) > len(read) and np.array_equal(ids[: len(read)], read):
+        engine.give(row, ids[len(read) :])
+    else:
+        engine.restart(row, ids, [game.seed, game.copy, len(game.turns)])
 
 
 def count_copies(seeds: Sequence[int]) -> list[int]:
@@ -156,71 +195,56 @@ def count_copies(seeds: Sequence[int]) -> list[int]:
     return found
 
 
-def begin(env: Environment, seed: int, copy: int, rules: Rules) -> tuple[Game, Ids]:
-    """A new game, and what the agent is told first."""
-    observation, _ = check_reset(_guard(env.reset, seed, 0)(seed=seed))
+def begin(seat: Seat, seed: int, copy: int, rules: Rules) -> Game | None:
+    """A new game; None where its environment did not begin one."""
+    try:
+        observation = seat.reset(seed)
+    except GivenUp:
+        seat.faults.give_up(dropped=True)
+        return None
     ids = rules.prompts.first(observation)
     if len(ids) + rules.sampling.max_tokens > rules.limits.max_tokens:
         raise ValueError(
             f"rollout.max_tokens={rules.limits.max_tokens} is too small: the first observation of {rules.task!r} "
             f"has {len(ids)} tokens and an utterance may take {rules.sampling.max_tokens} more"
         )
-    return Game(env, seed, copy, observation), ids
+    return Game(seat, seed, copy, observation, Told(ids))
 
 
-def take_turn(game: Game, state: Ids, utterance: Utterance, rules: Rules) -> Ids | Episode:
-    """Hand an utterance to the environment: what the agent is told next, or the episode if it ended with this turn.
-
-    state: what the agent had been told when it said it.
-    """
-    step = check_step(_guard(game.env.step, game.seed, len(game.turns) + 1)(utterance.text))
+def take_turn(game: Game, utterance: Utterance, rules: Rules) -> Game | Episode | None:
+    """Hand an utterance to the environment: the game if it goes on, its episode if not, None where that is empty."""
+    said = [turn.utterance.text for turn in game.turns]
+    heard = [*(turn.observation for turn in game.turns), game.observation]
+    state = game.told.ids
+    try:
+        step = game.seat.step(game.seed, said, heard, utterance.text)
+    except GivenUp as stopped:
+        game.seat.faults.give_up(dropped=not game.turns)
+        end = End.TIMEOUT if stopped.kind == "timeout" else End.ENV_ERROR
+        return _episode(game, end, state, rules) if game.turns else None
     observation, reward, terminated, truncated, info = step
-    before = [turn.utterance.text for turn in game.turns]
     game.turns.append(Turn(state, utterance, game.observation, reward, info))
     game.observation = observation
-    ids = rules.prompts.next(utterance.text, observation, before)
+    game.told.turns.append(np.concatenate([utterance.ids, rules.prompts.next(utterance.text, observation, said)]))
+    everything = game.told.ids
+    room = rules.limits.max_tokens - rules.sampling.max_tokens
+    game.told = HISTORIES[rules.limits.history](game.told, rules.prompts, observation, room)
     if terminated:
-        end = End.TERMINATED
-    elif truncated or len(game.turns) >= rules.limits.max_turns:
-        end = End.TURN_LIMIT
-    elif len(state) + len(utterance.ids) + len(ids) + rules.sampling.max_tokens > rules.limits.max_tokens:
-        end = End.TOKEN_LIMIT
-    else:
-        return ids
-    final = np.concatenate([state, utterance.ids, ids])
+        return _episode(game, End.TERMINATED, everything, rules)
+    if truncated or len(game.turns) >= rules.limits.max_turns:
+        return _episode(game, End.TURN_LIMIT, game.told.ids, rules)
+    if len(game.told.ids) > room:
+        return _episode(game, End.TOKEN_LIMIT, everything, rules)
+    return game
+
+
+def _episode(game: Game, end: End, final: Ids, rules: Rules) -> Episode:
+    """The finished record of a game."""
     return Episode(
-        turns=_share(game.turns, final),
+        turns=share(game.turns, final),
         end=end,
         final_prompt_ids=final,
         seed=game.seed,
         task=rules.task,
         policy_version=rules.policy_version,
     )
-
-
-def _share(turns: Sequence[Turn], final: Ids) -> tuple[Turn, ...]:
-    """The same turns with every state a view of one array: a conversation that only grows is stored once."""
-    return tuple(
-        Turn(
-            prompt_ids=final[: len(turn.prompt_ids)],
-            utterance=turn.utterance,
-            observation=turn.observation,
-            reward=turn.reward,
-            info=turn.info,
-        )
-        for turn in turns
-    )
-
-
-def _guard(call: Callable[P, R], seed: int, turn: int) -> Callable[P, R]:
-    """``call``, whose failure names the game."""
-
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return call(*args, **kwargs)
-        except Exception as error:
-            raise EnvironmentFailure(
-                f"the environment failed in the game with seed {seed}, turn {turn}: {type(error).__name__}: {error}"
-            ) from error
-
-    return guarded

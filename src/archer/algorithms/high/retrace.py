@@ -26,12 +26,6 @@ from archer.types import Episode
 def targets(target: Values, episodes: Sequence[Episode], config: CriticConfig) -> Targets:
     """Retrace for Q, the mean over resampled utterances for V."""
     lengths = tuple(len(episode) for episode in episodes)
-    import os
-
-    if os.environ.get("VAR") == "B":
-        nxt = torch.cat([target.ratio[1:], target.ratio[:1]]).clamp(max=1)
-        q = cut(target, episodes, lengths, config, config.trace * nxt)
-        return Targets(q=q, v=target.q_siblings.mean(dim=1))
     q = retrace_returns(
         torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v),
         target.q,
@@ -42,19 +36,3 @@ def targets(target: Values, episodes: Sequence[Episode], config: CriticConfig) -
         discount=config.discount,
     )
     return Targets(q=q, v=target.q_siblings.mean(dim=1))
-
-
-def cut(target, episodes, lengths, config, trace):
-    rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v)
-    nv = target.v_next(lengths)
-    alive = torch.ones_like(rewards)
-    turns = torch.tensor(lengths)
-    ends = turns.cumsum(0) - 1
-    alive[ends] = 1.0 - torch.tensor([e.terminated for e in episodes], dtype=rewards.dtype)
-    boot = nv * alive[:, None]
-    ret = rewards[:, None] + config.discount * boot
-    for back in range(1, max(lengths)):
-        at = ends[turns > back] - back
-        c = trace[at, None]
-        ret[at] = rewards[at, None] + config.discount * ((1 - c) * boot[at] + c * ret[at + 1])
-    return ret

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
@@ -67,7 +67,7 @@ class Wordle(Game):
         """Guesses what may be half the time, else any word."""
         chance = random.Random(seed)
 
-        def choose(possible: Sequence[str]) -> str:
+        def choose(possible: tuple[str, ...]) -> str:
             return chance.choice(possible if chance.random() < 0.5 else self.words)
 
         return _Listener(self.words, choose)
@@ -119,7 +119,7 @@ def best_guess(possible: tuple[str, ...]) -> str:
 class _Listener:
     """Keeps the words that are possible; ``choose`` says which to guess."""
 
-    def __init__(self, words: tuple[str, ...], choose: Player) -> None:
+    def __init__(self, words: tuple[str, ...], choose: Callable[[tuple[str, ...]], str]) -> None:
         self._possible, self._choose = words, choose
         self._said = ""
 

@@ -1,0 +1,70 @@
+"""Histories: what of a conversation is put before the agent, where it grows, is told anew, or must be cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from archer.rollout.prompts import PlainText
+from archer.types import Ids, Observation, Turn
+
+
+@dataclass
+class Told:
+    """A conversation so far, in tokens."""
+
+    first: Ids
+    """What opened it."""
+    turns: list[Ids] = field(default_factory=list)
+    """Each utterance with its answer."""
+
+    @property
+    def ids(self) -> Ids:
+        """All of it."""
+        return np.concatenate([self.first, *self.turns])
+
+
+History = Callable[[Told, PlainText, Observation, int], Told]
+"""(the conversation with its newest turn, layout, newest observation, most tokens) -> what the agent is to read."""
+
+
+def append(told: Told, prompts: PlainText, observation: Observation, room: int) -> Told:
+    """All of it; a conversation that has no room for one more utterance ends."""
+    return told
+
+
+def replace(told: Told, prompts: PlainText, observation: Observation, room: int) -> Told:
+    """The newest observation alone, which tells everything anew (a page, a map)."""
+    return Told(prompts.first(observation))
+
+
+def window(told: Told, prompts: PlainText, observation: Observation, room: int) -> Told:
+    """All of it while it has room; then what opened it and the newest turns, as many as fill half of the room.
+
+    Half, so that what is left need not be read anew in every turn. The newest turn stays, however long it is.
+    """
+    if len(told.ids) <= room:
+        return told
+    kept: list[Ids] = []
+    for turn in reversed(told.turns):
+        if kept and len(told.first) + sum(map(len, kept)) + len(turn) > room // 2:
+            break
+        kept.append(turn)
+    return Told(told.first, kept[::-1])
+
+
+HISTORIES: dict[str, History] = {"append": append, "replace": replace, "window": window}
+
+
+def share(turns: Sequence[Turn], final: Ids) -> tuple[Turn, ...]:
+    """The same turns, with every state that later ones go on from a view of theirs: stored once."""
+    shared: list[Turn] = []
+    whole = final
+    for turn in reversed(turns):
+        length = len(turn.prompt_ids)
+        whole = whole if np.array_equal(whole[:length], turn.prompt_ids) else turn.prompt_ids
+        shared.append(dataclasses.replace(turn, prompt_ids=whole[:length]))
+    return tuple(reversed(shared))
