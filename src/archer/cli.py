@@ -1,11 +1,10 @@
-"""The `archer` command: train, evaluate, play, collect, score, doctor, compare, bench, envs, presets."""
+"""The `archer` command: train, evaluate, play, collect, score, doctor, compare, bench, envs, check-env, presets."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,11 +12,25 @@ import tyro
 from rich.console import Console
 
 from archer.algorithms.presets import PRESETS
-from archer.commands import Bench, Collect, Command, Compare, Doctor, Envs, Evaluate, Play, Presets, Score, Train
+from archer.commands import (
+    Bench,
+    CheckEnv,
+    Collect,
+    Command,
+    Compare,
+    Doctor,
+    Envs,
+    Evaluate,
+    Play,
+    Presets,
+    Score,
+    Train,
+)
 from archer.config import RunConfig
 from archer.conversations import check_file
-from archer.envs import ENVS, make_factory
-from archer.report.console import interval, print_table, render_game
+from archer.envcommands import check_best_of, check_env, envs, play
+from archer.envs import make_factory
+from archer.report.console import interval, print_table, render_game, show
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build, parse_assignment, read_yaml
 
@@ -108,34 +121,16 @@ def _train(command: Train) -> None:
 
 def _evaluate(command: Evaluate) -> None:
     _check_episodes(command.episodes)
-    _check_best_of(command.best_of)
+    check_best_of(command.best_of)
     from archer.api import evaluate, load
 
     result = evaluate(load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of)
-    _show("Evaluation", result, as_json=command.json)
+    show("Evaluation", result, as_json=command.json)
 
 
 def _check_episodes(count: int) -> None:
     if count < 1:
         raise ValueError(f"--episodes must be at least 1, got {count}")
-
-
-def _check_best_of(count: int) -> None:
-    if count < 0:
-        raise ValueError(f"--best-of must not be negative, got {count}")
-
-
-def _play(command: Play) -> None:
-    _check_best_of(command.best_of)
-    if command.best_of and command.side == "agent":
-        raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
-    from archer.api import play_as_agent, play_as_environment
-
-    console = Console()
-    if command.side == "agent":
-        play_as_agent(make_factory(command.what, {})(), command.seed, console)
-    else:
-        play_as_environment(Path(command.what), command.seed, console, command.best_of)
 
 
 def _collect(command: Collect) -> None:
@@ -156,7 +151,7 @@ def _collect(command: Collect) -> None:
     write_conversations(command.out, games)
     returns = [game.return_ for game in games]
     result = {"file": str(command.out), "episodes": len(games), "return_mean": sum(returns) / len(returns)}
-    _show("Collected", result, as_json=command.json)
+    show("Collected", result, as_json=command.json)
 
 
 def _score(command: Score) -> None:
@@ -178,7 +173,7 @@ def _score(command: Score) -> None:
             rated = [(turn.utterance, turn.q, turn.v) for turn in turns]
             console.print(render_scores(f"Conversation {number}, return {game.return_:g}", game.observations, rated))
     summary = {"conversations": len(games), "skipped": skipped, "utterances": sum(map(len, scores))}
-    _show("Scored", summary, as_json=False)
+    show("Scored", summary, as_json=False)
 
 
 def _doctor(command: Doctor) -> None:
@@ -255,20 +250,8 @@ def _bench(command: Bench) -> None:
         print_speed(Console(), found)
 
 
-def _envs(command: Envs) -> None:
-    _show("Environments", {name: spec.description for name, spec in ENVS.items()}, as_json=command.json)
-
-
 def _presets(command: Presets) -> None:
-    _show("Presets", {name: preset.description for name, preset in PRESETS.items()}, as_json=command.json)
-
-
-def _show(title: str, content: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(content))
-        return
-    rows = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in content.items()}
-    print_table(Console(), title, rows)
+    show("Presets", {name: preset.description for name, preset in PRESETS.items()}, as_json=command.json)
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
@@ -283,12 +266,13 @@ def _fail(message: str, code: int) -> NoReturn:
 _RUNNERS: dict[type, Any] = {
     Train: _train,
     Evaluate: _evaluate,
-    Play: _play,
+    Play: play,
+    CheckEnv: check_env,
     Collect: _collect,
     Score: _score,
     Doctor: _doctor,
     Compare: _compare,
     Bench: _bench,
-    Envs: _envs,
+    Envs: envs,
     Presets: _presets,
 }

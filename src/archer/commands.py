@@ -178,6 +178,23 @@ class Envs:
 
 
 @dataclass(frozen=True)
+class CheckEnv:
+    """Check an environment, your own or another: does it keep to the contract, and what will a run with it be like?
+
+    archer check-env my_module:MyTask --set difficulty=3
+    """
+
+    env: Annotated[str, tyro.conf.Positional]
+    """A name from `archer envs`, or package.module:Name of your own."""
+    set: tuple[str, ...] = ()
+    """Keyword arguments of the environment, `name=value`."""
+    games: int = 20
+    """Games to play."""
+    json: Json = False
+    """Print the findings as one JSON list."""
+
+
+@dataclass(frozen=True)
 class Presets:
     """List the presets."""
 
@@ -185,5 +202,5 @@ class Presets:
     """Print one JSON object."""
 
 
-Command = Train | Evaluate | Play | Collect | Score | Doctor | Compare | Bench | Envs | Presets
+Command = Train | Evaluate | Play | Collect | Score | Doctor | Compare | Bench | Envs | CheckEnv | Presets
 """Whatever was asked for."""

@@ -20,7 +20,7 @@ from archer.envs.processes import ProcessPool
 
 
 class Hosting:
-    """Makes copies of an environment.
+    """Makes copies of an environment, whose methods may be coroutines.
 
     workers: processes, where ``processes`` is set; each holds several copies, which it serves in turn. Threads, where
         it is not, are the business of who plays.
@@ -29,7 +29,7 @@ class Hosting:
     """
 
     def __init__(
-        self, make_env: Callable[[], Environment], *, workers: int = 0, processes: bool = False, timeout: float = 0.0
+        self, make_env: Callable[[], Any], *, workers: int = 0, processes: bool = False, timeout: float = 0.0
     ) -> None:
         if processes and not workers:
             raise ValueError("rollout.processes needs rollout.workers: how many processes there are to be")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -55,6 +56,15 @@ def render_scores(
             numbers,
         )
     return table
+
+
+def show(title: str, content: Mapping[str, Any], *, as_json: bool) -> None:
+    """Named values, as a table or as one JSON object."""
+    if as_json:
+        print(json.dumps(content))
+        return
+    rows = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in content.items()}
+    print_table(Console(), title, rows)
 
 
 def interval(mean: float, half_width: float | None) -> str:

@@ -1,0 +1,70 @@
+"""What the `archer` command does with environments: list them, check one, play in one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from archer.commands import CheckEnv, Envs, Play
+from archer.envs import ADAPTERS, ENVS, make_factory
+from archer.report.console import printable, show
+from archer.settings import parse_assignment
+
+COLOURS = {"ok": "green", "note": "yellow", "error": "red"}
+
+
+def envs(command: Envs) -> None:
+    """List what can be played."""
+    show("Environments", {name: spec.description for name, spec in (ENVS | ADAPTERS).items()}, as_json=command.json)
+
+
+def check_env(command: CheckEnv) -> None:
+    """Check an environment and say how to mend it; exit status 1 where it has errors."""
+    from archer.envs.checking import check
+
+    if command.games < 1:
+        raise ValueError(f"--games must be at least 1, got {command.games}")
+    options: dict[str, object] = {}
+    for assignment in command.set:
+        options |= parse_assignment(assignment)
+    found = check(make_factory(command.env, options), command.games)
+    if command.json:
+        print(json.dumps([dataclasses.asdict(finding) | {"mend": finding.mend} for finding in found]))
+    else:
+        table = Table(title=Text(printable(command.env)), title_justify="left", show_lines=False)
+        for name in ("", "check", "found", "what to do"):
+            table.add_column(name, overflow="fold")
+        for finding in found:
+            colour = COLOURS[finding.level]
+            table.add_row(
+                Text(finding.level, style=colour), finding.check, Text(printable(finding.message)), Text(finding.mend)
+            )
+        Console().print(table)
+    if any(finding.level == "error" for finding in found):
+        sys.exit(1)
+
+
+def check_best_of(count: int) -> None:
+    """Refuse to choose among fewer than no utterances."""
+    if count < 0:
+        raise ValueError(f"--best-of must not be negative, got {count}")
+
+
+def play(command: Play) -> None:
+    """Play in the terminal, on either side."""
+    check_best_of(command.best_of)
+    if command.best_of and command.side == "agent":
+        raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
+    from archer.api import play_as_agent, play_as_environment
+
+    console = Console()
+    if command.side == "agent":
+        play_as_agent(make_factory(command.what, {})(), command.seed, console)
+    else:
+        play_as_environment(Path(command.what), command.seed, console, command.best_of)

@@ -1,0 +1,40 @@
+"""What adapters share: packages that only some need, and commands as interpreters of text games take them."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from archer.types import Observation
+
+
+def need(package: str, extra: str) -> Any:
+    """The package, or a ValueError that says how to install it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError(f"{package} is not installed: pip install 'archer[{extra}]' ({error})") from error
+
+
+def command_of(utterance: str) -> str:
+    """The first line of an utterance as a command: plain characters, and no more than interpreters have room for."""
+    line = next(iter(utterance.strip().splitlines()), "")
+    return " ".join("".join(c for c in line if c.isascii() and c.isprintable()).split())[:100]
+
+
+def listed(commands: Iterable[str]) -> str:
+    """The line that tells an agent what it can do."""
+    return f"Possible: {', '.join(commands)}."
+
+
+class AnyPossible:
+    """A player that says any of the commands that were listed last, at random."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+
+    def __call__(self, observation: Observation) -> str:
+        _, found, commands = str(observation).rpartition("Possible: ")
+        return self._chance.choice(commands.rstrip(".").split(", ") if found else ["look"])

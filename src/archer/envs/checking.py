@@ -1,0 +1,281 @@
+"""Check an environment: does it keep to the contract, and what will a run with it be like?"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+
+from archer.envs.base import (
+    ContractError,
+    Demonstrated,
+    Environment,
+    Player,
+    Referenced,
+    check_reset,
+    check_step,
+    close,
+)
+from archer.envs.hosting import Hosting
+from archer.types import Observation
+
+Level = Literal["ok", "note", "error"]
+WORDS = ("hello", "yes", "look", "1", "What is it?")
+"""Said where there is no demonstrator."""
+ODD = ("", " ", "äöü 你好", 'a "quoted" word\nand a second line', "word " * 200, "\0")
+"""What an agent may say too."""
+MOST_TURNS = 500
+"""Turns after which a game is taken for endless."""
+SLOW = 0.005
+"""Seconds of a step above which workers pay."""
+LONG = 2_000
+"""Characters of an observation above which a run should be told how much context it has."""
+
+
+MEND = {
+    "contract": "see the message, and the environment's section of the documentation",
+    "end": "a run truncates games after rollout.max_turns; better is truncated=True from the environment itself",
+    "any text": "an agent says anything: answer what makes no sense with a message and a small reward",
+    "seeding": "draw from a random.Random(seed) made in reset, never from a global generator: runs must be repeatable",
+    "variety": "is that meant? let reset(seed=...) draw something",
+    "reuse": "reset must begin everything anew",
+    "after the end": "raise an error when step is called without reset: mistakes show sooner",
+    "rewards": "there is nothing to learn yet where all games return the same",
+    "text": "a model reads every character: clean them, and give rollout.max_tokens room for a whole game",
+    "history": "an observation should be what is new; or set rollout.history=replace",
+    "processes": "put the class into a module, and name it package.module:Name",
+    "speed": "let it answer while others are decoded: rollout.workers=8",
+    "players": "the built-in tiny model needs one; else name a model in model.actor, or conversations (--offline)",
+}
+"""How to mend what is found."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    check: str
+    message: str
+    """What was found."""
+
+    @property
+    def mend(self) -> str:
+        """What to do about it, where there is something to do."""
+        return "" if self.level == "ok" else MEND.get(self.check, "")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A game of ``check``: everything that was said and heard."""
+
+    said: tuple[str, ...]
+    heard: tuple[Observation, ...]
+    rewards: tuple[float, ...]
+    over: bool
+
+
+def check(make_env: Callable[[], Any], games: int = 20, timeout: float = 10.0) -> list[Finding]:
+    """Play ``games`` games and say what is wrong with an environment and how to mend it; nothing is raised.
+
+    An answer that takes longer than ``timeout`` seconds counts as none.
+    """
+    with Hosting(make_env, timeout=timeout) as hosted:
+        plain = make_env()
+        player = plain.demonstrator if isinstance(plain, Demonstrated) else _prober
+        found: list[Finding] = []
+        try:
+            traces = [_play(hosted(), player(2 * game + 1), 2 * game) for game in range(games)]
+        except Exception as error:
+            kind = "contract" if isinstance(error, ContractError) else "failure"
+            return [Finding("error", kind, _told(error))]
+        found.append(Finding("ok", "contract", f"{games} games, {sum(len(t.said) for t in traces)} steps"))
+        looks = [
+            partial(_ends, traces),
+            partial(_any_text, hosted),
+            partial(_repeats, hosted, traces[0]),
+            partial(_seeds_differ, traces),
+            partial(_again, hosted, traces),
+            partial(_after_the_end, hosted, traces),
+            partial(_rewards, traces),
+            partial(_text, traces),
+            partial(_grows, traces),
+            partial(_pickles, make_env),
+            # without the watch over it, which takes time itself
+            partial(_speed, hosted if hosted.waits else make_env, traces[0], hosted.waits),
+            partial(_players, plain),
+        ]
+        for look in looks:
+            try:
+                found.append(look())
+            except Exception as error:
+                found.append(Finding("error", "failure", _told(error)))
+        close(plain)
+        return found
+
+
+def _prober(seed: int) -> Player:
+    chance = random.Random(seed)
+    return lambda observation: chance.choice(WORDS)
+
+
+def _told(error: Exception) -> str:
+    where = f"{', '.join(error.__notes__)}: " if hasattr(error, "__notes__") else ""
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def _play(env: Environment, player: Player, seed: int, said: Sequence[str] | None = None) -> Trace:
+    """One game of ``player``, or what was ``said`` in another once more."""
+    observation, _ = check_reset(env.reset(seed=seed))
+    words: list[str] = []
+    heard, rewards = [observation], []
+    over = False
+    while not over and len(words) < (MOST_TURNS if said is None else len(said)):
+        word = player(observation) if said is None else said[len(words)]
+        if not isinstance(word, str):
+            raise ContractError(f"the demonstrator returned {word!r}; a player must return a string")
+        try:
+            observation, reward, terminated, truncated, _ = check_step(env.step(word))
+        except Exception as error:
+            error.add_note(f"seed {seed}, turn {len(words) + 1}, step({word[:40]!r})")
+            raise
+        words.append(word)
+        heard.append(observation)
+        rewards.append(reward)
+        over = terminated or truncated
+    close(env)
+    return Trace(tuple(words), tuple(heard), tuple(rewards), over)
+
+
+def _ends(traces: Sequence[Trace]) -> Finding:
+    endless = sum(not trace.over for trace in traces)
+    turns = [len(trace.said) for trace in traces]
+    if endless:
+        return Finding("note", "end", f"{endless} of {len(traces)} games went on for {MOST_TURNS} turns")
+    return Finding("ok", "end", f"games end after {min(turns)} to {max(turns)} turns")
+
+
+def _any_text(make: Callable[[], Environment]) -> Finding:
+    for probe in (*WORDS, *ODD):
+        env = make()
+        env.reset(seed=0)
+        try:
+            check_step(env.step(probe))
+        except Exception as error:
+            return Finding("error", "any text", f"step({probe[:40]!r}) failed: {_told(error)}")
+        close(env)
+    return Finding("ok", "any text", f"{len(ODD)} odd utterances were answered")
+
+
+def _repeats(make: Callable[[], Environment], first: Trace) -> Finding:
+    state, numbers = random.getstate(), np.random.get_state()
+    try:
+        random.seed(12345)
+        np.random.seed(12345)  # as another run would have left them
+        again = _play(make(), _prober(0), 0, first.said)
+    finally:
+        random.setstate(state)
+        np.random.set_state(numbers)
+    if (again.heard, again.rewards) != (first.heard, first.rewards):
+        same = [one == other for one, other in zip(first.heard, again.heard, strict=False)]
+        turn = same.index(False) if False in same else len(again.said)
+        return Finding("error", "seeding", f"the same seed and words gave another game, from turn {turn} on")
+    return Finding("ok", "seeding", "the same seed and words give the same game")
+
+
+def _seeds_differ(traces: Sequence[Trace]) -> Finding:
+    different = {(str(trace.heard), trace.rewards) for trace in traces}
+    if len(different) == 1 < len(traces):
+        return Finding("note", "variety", f"{len(traces)} seeds gave the same game")
+    return Finding("ok", "variety", f"{len(traces)} seeds gave {len(different)} different games")
+
+
+def _again(make: Callable[[], Environment], traces: Sequence[Trace]) -> Finding:
+    env = make()
+    for game in (len(traces) - 1, 0):
+        trace = traces[game]
+        heard = [check_reset(env.reset(seed=2 * game))[0], *(check_step(env.step(word))[0] for word in trace.said)]
+        if heard != list(trace.heard):
+            return Finding("error", "reuse", "a copy that has played before plays otherwise than a fresh one")
+    close(env)
+    return Finding("ok", "reuse", "a copy plays one game after another")
+
+
+def _after_the_end(make: Callable[[], Environment], traces: Sequence[Trace]) -> Finding:
+    trace = traces[0]
+    if not trace.over:
+        return Finding("note", "after the end", "no game ended, so that was not looked at")
+    env = make()
+    env.reset(seed=0)
+    for word in trace.said:
+        env.step(word)
+    try:
+        env.step("hello")
+    except Exception:
+        return Finding("ok", "after the end", "a finished game refuses to go on")
+    return Finding("note", "after the end", "a finished game goes on")
+
+
+def _rewards(traces: Sequence[Trace]) -> Finding:
+    returns = [sum(trace.rewards) for trace in traces]
+    rewards = [reward for trace in traces for reward in trace.rewards]
+    span = f"rewards {min(rewards):g} to {max(rewards):g}, returns {min(returns):g} to {max(returns):g}"
+    return Finding("note" if len(set(returns)) == 1 else "ok", "rewards", span)
+
+
+def _text(traces: Sequence[Trace]) -> Finding:
+    texts = [o if isinstance(o, str) else str(o) for trace in traces for o in trace.heard]
+    longest = f"observations have up to {max(map(len, texts)):,} characters"
+    odd = {c for text in texts for c in text if (ord(c) < 32 and c not in "\n\t\r") or 0xD800 <= ord(c) < 0xE000}
+    if odd:
+        return Finding(
+            "note", "text", f"{longest}, control characters among them: {', '.join(map(repr, sorted(odd)[:3]))}"
+        )
+    return Finding("note" if max(map(len, texts)) > LONG else "ok", "text", longest)
+
+
+def _grows(traces: Sequence[Trace]) -> Finding:
+    pairs = [(str(before), str(after)) for trace in traces for before, after in pairwise(trace.heard)]
+    growing = sum(len(before) > 10 and after.startswith(before.rstrip()) for before, after in pairs)
+    if growing > len(pairs) / 2:
+        return Finding("note", "history", "observations repeat what was said before")
+    return Finding("ok", "history", "an observation is what is new")
+
+
+def _pickles(make_env: Callable[[], Environment]) -> Finding:
+    try:
+        pickle.dumps(make_env)
+    except Exception as error:
+        return Finding("note", "processes", f"cannot be sent to a process of its own: {_told(error)}")
+    return Finding("ok", "processes", "can run in processes of its own")
+
+
+def _speed(make: Callable[[], Environment], trace: Trace, waits: bool) -> Finding:
+    env = make()
+    began = time.perf_counter()
+    env.reset(seed=0)
+    reset = time.perf_counter() - began
+    seconds = []
+    for word in trace.said:
+        began = time.perf_counter()
+        env.step(word)
+        seconds.append(time.perf_counter() - began)
+    close(env)
+    slow = max(median(seconds), reset) > SLOW and not waits
+    told = f"{median(seconds) * 1e3:.3g} ms a step, {reset * 1e3:.3g} ms a reset"
+    return Finding("note" if slow else "ok", "speed", told)
+
+
+def _players(env: Any) -> Finding:
+    if not isinstance(env, Demonstrated):
+        return Finding("note", "players", "no demonstrator(seed)")
+    known = f", best known return {env.reference_return():g}" if isinstance(env, Referenced) else ""
+    return Finding("ok", "players", f"a demonstrator{known}")

@@ -1,0 +1,235 @@
+"""Other people's environments, really played."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from archer.envs import ADAPTERS, make_factory
+from archer.envs.adapters.batched import ArcherBatched, LMRLGym
+from archer.envs.adapters.gymnasium import Gymnasium
+from archer.envs.adapters.textarena import TextArena
+from archer.envs.adapters.textworld import TextWorld, _generated
+from archer.envs.adapters.zmachine import ZMachine, clean
+from archer.envs.base import Demonstrated, play_scripted
+from archer.envs.checking import check
+
+
+def errors(make: Any, games: int = 3) -> list[str]:
+    return [f"{f.check}: {f.message}" for f in check(make, games) if f.level == "error"]
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "textarena", None)
+    with pytest.raises(ValueError, match=r"pip install 'archer\[textarena\]'"):
+        make_factory("textarena", {"id": "GuessTheNumber-v0"})
+    assert "textarena" in ADAPTERS
+
+
+# --- Gymnasium ------------------------------------------------------------------------------------------------------
+
+LAKE = {"id": "FrozenLake-v1", "observe": "render", "actions": ["left", "down", "right", "up"]}
+
+
+def test_named_actions_walk_over_the_frozen_lake() -> None:
+    make = make_factory("gymnasium", {**LAKE, "options": {"is_slippery": False}})
+    env = make()
+    first, _ = env.reset(seed=0)
+    assert first == "[S]FFF\nFHFH\nFFFH\nHFFG"
+    heard = [env.step(word) for word in ("down", "Down", "right", "jump", "down", "right", "right")]
+    assert heard[0][0] == "(Down)\nSFFF\n[F]HFH\nFFFH\nHFFG"
+    assert heard[3][:2] == ("Possible actions: left, down, right, up.", -1.0)
+    assert [(reward, over) for _, reward, over, *_ in heard[-2:]] == [(0.0, False), (1.0, True)]
+    assert isinstance(env, Demonstrated) and errors(make) == []
+
+
+def test_numbers_are_the_actions_where_none_are_named() -> None:
+    env = Gymnasium("Blackjack-v1")
+    first, _ = env.reset(seed=3)
+    assert isinstance(first, str) and first.startswith("[")
+    observation, _, over, _, _ = env.step("0")  # stick
+    assert over and isinstance(observation, str)
+
+
+def test_an_environment_that_cannot_be_spoken_to_is_refused() -> None:
+    with pytest.raises(ValueError, match="only text and discrete"):
+        Gymnasium("Pendulum-v1")
+    with pytest.raises(ValueError, match="actions must name all 4"):
+        Gymnasium("FrozenLake-v1", actions=["left"])
+    with pytest.raises(ValueError, match="name an environment"):
+        Gymnasium()
+
+
+class OldGym:
+    """The interface of four values, with text."""
+
+    def __init__(self) -> None:
+        self.action_space = type("Text", (), {})()
+
+    def seed(self, seed: int | None) -> None:
+        self._secret = random.Random(seed).choice(["red", "green"])
+
+    def reset(self) -> str:
+        self.turn = 0
+        return "Which colour?"
+
+    def step(self, said: str) -> tuple[str, int, bool, dict[str, Any]]:
+        self.turn += 1
+        won = said == self._secret
+        late = not won and self.turn == 3
+        return "Yes." if won else "No.", int(won), won or late, {"TimeLimit.truncated": late}
+
+    def close(self) -> None:
+        pass
+
+
+def test_old_gym_with_four_values_tells_a_limit_from_an_end() -> None:
+    env = Gymnasium(env=OldGym)
+    assert env.reset(seed=1)[0] == "Which colour?"
+    assert [env.step("blue")[2:4] for _ in range(3)] == [(False, False), (False, False), (False, True)]
+    env.reset(seed=1)
+    wins = [env.step(word) for word in ("red", "green")]
+    assert any(step[:4] == ("Yes.", 1.0, True, False) for step in wins)
+
+
+# --- TextArena ------------------------------------------------------------------------------------------------------
+
+
+def test_textarena_tells_what_is_new_and_pays_at_the_end() -> None:
+    make = make_factory("textarena", {"id": "GuessTheNumber-v0"})
+    env = make()
+    first, _ = env.reset(seed=0)
+    assert "between 1 and 20" in first and "[GAME]" not in first
+    low, high = 1, 20
+    for _ in range(10):
+        guess = (low + high) // 2
+        observation, reward, over, _, info = env.step(str(guess))
+        if over:
+            break
+        assert len(observation) < 60 and reward == 0.0  # the answer alone
+        low, high = (guess + 1, high) if "higher" in observation else (low, guess - 1)
+    assert over and reward == 1.0 and info["success"]
+    assert env.reset(seed=0)[0] == first  # nothing of the last game is left
+    assert errors(make) == []
+
+
+def test_textarena_leaves_the_global_generator_alone() -> None:
+    env = TextArena("GuessTheNumber-v0")
+    random.seed(5)
+    wanted = random.Random(5).random()
+    env.reset(seed=1)
+    env.step("3")
+    assert random.random() == wanted
+    with pytest.raises(ValueError, match="unknown id"):
+        TextArena("Nothing-v0")
+    with pytest.raises(RuntimeError, match="reset"):
+        TextArena("GuessTheNumber-v0").step("1")
+
+
+# --- TextWorld and Z-code -------------------------------------------------------------------------------------------
+
+
+def test_textworld_generates_games_that_can_be_won() -> None:
+    env = TextWorld(games=1, rooms=1, objects=1, quest=1, max_turns=40)
+    first, _ = env.reset(seed=0)
+    assert "Possible: " in str(first) and "$$" not in str(first)
+    games = [play_scripted(env, env.demonstrator(seed), seed=0) for seed in range(12)]
+    won = [game for game in games if game.success]
+    assert won and all(game.return_ == 1.0 and game.terminated for game in won)
+    assert play_scripted(env, env.demonstrator(3), seed=0) == play_scripted(env, env.demonstrator(3), seed=0)
+    env.reset(seed=0)
+    assert env.step("dance\0 wildly")[1:4] == (0.0, False, False)
+
+
+def test_z_code_is_played_in_pure_python_and_files_are_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    game = _generated(0, 1, 1, 1)
+    env = ZMachine(game, shows=(), max_turns=3)
+    first, _ = env.reset(seed=0)
+    assert len(str(first)) > 20
+    for word in ("save", "Restore", "quit"):
+        answer, reward, over, truncated, _ = env.step(word)
+        assert (answer, reward, over) == ("That is not possible.", 0.0, False)
+    assert truncated and list(tmp_path.iterdir()) == []
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step("look")
+    assert not isinstance(env, Demonstrated)
+    with pytest.raises(ValueError, match="jericho does not know"):
+        ZMachine(game, interpreter="jericho")
+    with pytest.raises(ValueError, match="interpreter='jericho' only"):
+        ZMachine(game, shows=["commands"])
+    with pytest.raises(ValueError, match="no game"):
+        ZMachine("nowhere.z5")
+
+
+def test_the_status_line_is_no_part_of_an_answer() -> None:
+    assert clean("\n\n<< Closet >>\nA  gun.\n\n>        << Closet >>Score: 10Moves: 3") == "<< Closet >>\nA gun."
+
+
+# --- Other training code --------------------------------------------------------------------------------------------
+
+
+class Text(NamedTuple):
+    text: str
+    is_action: bool
+
+
+class HistoryEnv:
+    """LMRL-Gym's interface."""
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[Text, ...]:
+        self.secret = random.Random(seed).choice("ab")
+        return (Text("Which letter?\n", False),)
+
+    def step(self, history: tuple[Text, ...]) -> tuple[tuple[Text, ...], float, bool]:
+        assert history[-1].is_action
+        won = history[-1].text == f"{self.secret}\n"
+        return (*history, Text("Yes.\n" if won else "No.\n", False)), 0.0 if won else -1.0, won
+
+    def close(self) -> None:
+        pass
+
+
+class BatchedEnv:
+    """The original's interface: whole conversations, and nothing of games that are over."""
+
+    def __init__(self, bsize: int, turns: int) -> None:
+        assert bsize == 1
+        self.turns = turns
+
+    def reset(self, idx: int | None = None) -> list[str]:
+        self.told, self.left = "Questions:\n", self.turns
+        return [self.told]
+
+    def step(self, said: list[str]) -> list[tuple[str, int, bool] | None]:
+        if not self.left:
+            return [None]
+        self.left -= 1
+        won = said[0] == "dog"
+        self.told += f"{said[0]} {'Yes.' if won else 'No.'}\n"
+        self.left = 0 if won else self.left
+        return [(self.told, 0 if won else -1, not self.left)]
+
+
+def test_histories_of_lmrl_gym_become_what_is_new() -> None:
+    env = LMRLGym(HistoryEnv)
+    assert env.reset(seed=0)[0] == "Which letter?"
+    said = [env.step(word)[:3] for word in ("x", "a", "b")]
+    assert said[0] == ("No.", -1.0, False)
+    assert ("Yes.", 0.0, True) in said
+    assert errors(lambda: LMRLGym(HistoryEnv)) == []
+
+
+def test_conversations_of_the_original_become_what_is_new() -> None:
+    env = ArcherBatched(BatchedEnv, {"turns": 3})
+    assert env.reset(seed=0)[0] == "Questions:"
+    assert env.step("Is it a cat?")[:3] == ("No.", -1.0, False)
+    assert env.step("dog")[:3] == ("Yes.", 0.0, True)
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step("dog")
