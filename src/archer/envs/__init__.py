@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from archer.envs.base import Environment, close
+from archer.envs.guess_my_city.env import GuessMyCity
 from archer.envs.guess_number import GuessNumber
 from archer.envs.loading import closest, load
 from archer.envs.maze import Maze
@@ -33,6 +34,7 @@ ENVS: dict[str, EnvSpec] = {
     "wordle-resampled": EnvSpec(
         partial(Wordle, resampled=True), "The same with a word drawn anew from all that are possible (LMRL-Gym)."
     ),
+    "guess-my-city": EnvSpec(GuessMyCity, "Find out which of 91 cities someone is from, in at most 20 questions."),
     "twenty-questions": EnvSpec(
         TwentyQuestions, "Guess which of 157 objects is meant, in at most 20 yes/no questions."
     ),

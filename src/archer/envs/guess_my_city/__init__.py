@@ -1,0 +1,1 @@
+"""Guess My City, exact and offline."""
