@@ -12,6 +12,7 @@ from archer.envs.guess_my_city.env import GuessMyCity
 from archer.envs.guess_number import GuessNumber
 from archer.envs.loading import closest, load
 from archer.envs.maze import Maze
+from archer.envs.service_desk.env import ServiceDesk
 from archer.envs.twenty_questions.env import TwentyQuestions
 from archer.envs.wordle.env import Wordle
 
@@ -35,6 +36,9 @@ ENVS: dict[str, EnvSpec] = {
         partial(Wordle, resampled=True), "The same with a word drawn anew from all that are possible (LMRL-Gym)."
     ),
     "guess-my-city": EnvSpec(GuessMyCity, "Find out which of 91 cities someone is from, in at most 20 questions."),
+    "service-desk": EnvSpec(
+        ServiceDesk, "Serve a customer: look up and change records with tools, under a written policy."
+    ),
     "twenty-questions": EnvSpec(
         TwentyQuestions, "Guess which of 157 objects is meant, in at most 20 yes/no questions."
     ),

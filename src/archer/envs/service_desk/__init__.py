@@ -1,0 +1,1 @@
+"""Service desk: an agent with tools, a customer and a policy."""

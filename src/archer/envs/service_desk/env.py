@@ -1,0 +1,130 @@
+"""A service desk (the customer-support and tool-use task that the ArCHer paper names as its aim)."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from functools import lru_cache
+
+from archer.envs.base import Player, play_scripted
+from archer.envs.game import Game, Reply
+from archer.envs.service_desk.database import CITIES, Database, ToolError, find_customer, parse_call
+from archer.envs.service_desk.players import Clerk
+from archer.envs.service_desk.policy import POLICY, WISHES, Request, due
+from archer.types import Observation
+
+STEP = 0.02
+"""What every utterance costs, so that nobody is kept waiting."""
+
+
+class ServiceDesk(Game):
+    """At the end 1 if the records are as the policy wants them, -0.5 for every change that breaks it, -0.02 a turn.
+
+    An utterance that begins with ``{`` is a call of a tool, ``{"tool": "refund", "order": 105}``; anything else is said
+    to the customer, who tells the e-mail address and the order when asked. ``{"tool": "close"}`` ends the conversation.
+    max_turns: utterances of a conversation, at least 1.
+    """
+
+    def __init__(self, max_turns: int = 12) -> None:
+        super().__init__(max_turns)
+        self._database: Database | None = None
+        self._request = Request("status", 0)
+        self._wanted: list[tuple[object, ...]] = []
+        self._email = ""
+        self._known: set[int] = set()
+        self._said_order = False
+
+    def begin(self, chance: random.Random, options: Mapping[str, object], *, held_out: bool) -> Observation:
+        """A customer with a request comes to a desk with records of its own; names of evaluations are not those of
+        training."""
+        self._database = database = Database(chance, held_out=held_out)
+        number, name, self._email, tier = chance.choice(database.customers())
+        order = chance.choice(database.orders(number))
+        city = chance.choice([city for city in CITIES if city != order.city])
+        wish = chance.choice(WISHES)
+        self._request = Request(wish, order.id, city if wish == "move" else "")
+        self._known = set()
+        changes = due(self._request, order, tier)
+        before = {field: getattr(order, field) for field in changes}
+        database.set(order.id, **changes)
+        self._wanted = database.snapshot()
+        database.set(order.id, **before)
+        asks = {
+            "cancel": f"I do not want the {order.item} any more.",
+            "refund": f"I want my money back for the {order.item}.",
+            "move": f"Please send the {order.item} to {city}.",
+            "status": f"Where is my {order.item}?",
+        }[wish]
+        return [{"role": "system", "content": POLICY}, {"role": "user", "content": f"I am {name}. {asks}"}]
+
+    def hear(self, utterance: str) -> Reply:
+        """Run a tool, or let the customer answer."""
+        assert self._database is not None, "begun"
+        text = utterance.strip()
+        if not text.startswith("{"):
+            return Reply(_message("user", self._customer(text.lower())), -STEP, info={"success": False})
+        try:
+            call = parse_call(text)
+            if call["tool"] == "close":
+                right = self._database.snapshot() == self._wanted
+                told = "Thank you." if right else "That is not what was due."
+                return Reply(_message("user", told), float(right) - STEP, over=True, info={"success": right})
+            result, broken = self._run(call, self._database)
+        except ToolError as error:
+            return Reply(_message("tool", f"error: {error}"), -STEP, info={"success": False})
+        return Reply(_message("tool", json.dumps(result)), -0.5 * broken - STEP, info={"success": False})
+
+    def _run(self, call: Mapping[str, object], database: Database) -> tuple[object, bool]:
+        """What a tool answers, and whether its use broke the policy."""
+        if call["tool"] == "customer":
+            number, tier = find_customer(database, call["email"])
+            if call["email"] == self._email:
+                self._known.add(number)
+            return {"customer": number, "tier": tier}, False
+        if call["tool"] == "orders":
+            if type(call["customer"]) is not int or not (found := database.orders(call["customer"])):
+                raise ToolError(f"no customer {json.dumps(call['customer'])}")
+            told = ("id", "item", "price", "status", "days", "city")
+            return [{field: getattr(order, field) for field in told} for order in found], False
+        order = database.order(call["order"])
+        changes = {
+            "cancel": {"status": "cancelled"},
+            "refund": {"status": "refunded"},
+            "escalate": {"status": "escalated"},
+            "move": {"city": str(call.get("city"))[:40]},
+        }[str(call["tool"])]
+        database.set(order.id, **changes)
+        tier = next(tier for number, _, _, tier in database.customers() if number == order.customer)
+        allowed = order.id == self._request.order and changes == due(self._request, order, tier)
+        return "done", not (allowed and order.customer in self._known)
+
+    def _customer(self, said: str) -> str:
+        """The customer tells what is asked for, and nothing else."""
+        if "mail" in said:
+            return f"It is {self._email}."
+        if "order" in said or "number" in said:
+            return f"It is order {self._request.order}."
+        return "Can you do that?"
+
+    def demonstrator(self, seed: int) -> Player:
+        """A clerk who now and then forgets a step of the policy."""
+        return Clerk(random.Random(seed))
+
+    def reference(self, seed: int) -> Player:
+        """A clerk who keeps to the policy; ``seed`` is not used."""
+        return Clerk(None)
+
+    def reference_return(self) -> float:
+        """Mean return of the reference over 300 conversations."""
+        return _reference_return(self.max_turns)
+
+
+def _message(role: str, content: str) -> Observation:
+    return [{"role": role, "content": content}]
+
+
+@lru_cache
+def _reference_return(max_turns: int) -> float:
+    env = ServiceDesk(max_turns)
+    return sum(play_scripted(env, Clerk(None), seed).return_ for seed in range(300)) / 300

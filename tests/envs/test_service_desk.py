@@ -1,0 +1,136 @@
+"""The service desk: records, policy, rewards; what the customer tells, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+
+import pytest
+
+from archer.envs.base import play_scripted
+from archer.envs.service_desk.database import HELD_OUT_NAMES, NAMES, Database, Order, ToolError, parse_call
+from archer.envs.service_desk.env import ServiceDesk
+from archer.envs.service_desk.players import Clerk
+from archer.envs.service_desk.policy import Request, due
+
+LAMP = Order(101, 1, "lamp", 40, "delivered", 20, "Oslo")
+
+
+@pytest.mark.parametrize(
+    ("request_", "changed", "tier", "wanted"),
+    [
+        (Request("refund", 101), {}, "basic", {"status": "refunded"}),
+        (Request("refund", 101), {"days": 31}, "basic", {}),
+        (Request("refund", 101), {"days": 31}, "gold", {"status": "refunded"}),
+        (Request("refund", 101), {"days": 61}, "gold", {}),
+        (Request("refund", 101), {"price": 201}, "basic", {"status": "escalated"}),
+        (Request("refund", 101), {"status": "shipped"}, "basic", {}),
+        (Request("cancel", 101), {"status": "processing"}, "basic", {"status": "cancelled"}),
+        (Request("cancel", 101), {"status": "shipped"}, "gold", {}),
+        (Request("move", 101, "Rome"), {"status": "processing"}, "basic", {"city": "Rome"}),
+        (Request("move", 101, "Rome"), {"status": "delivered"}, "basic", {}),
+        (Request("status", 101), {}, "basic", {}),
+    ],
+)
+def test_what_the_policy_makes_of_a_request(
+    request_: Request, changed: dict[str, object], tier: str, wanted: dict[str, str]
+) -> None:
+    import dataclasses
+
+    assert due(request_, dataclasses.replace(LAMP, **changed), tier) == wanted  # type: ignore[arg-type]
+
+
+def test_the_exact_clerk_is_always_right() -> None:
+    env = ServiceDesk()
+    games = [play_scripted(env, Clerk(None), seed) for seed in range(200)]
+    assert all(game.success and game.terminated for game in games)
+    assert {len(game.utterances) for game in games} == {5}  # ask, look up, list, do or refuse, close
+    assert {round(game.return_, 9) for game in games} == {0.9}  # 1 - 5 · 0.02
+
+
+def _refundable(seed: int) -> tuple[ServiceDesk, int, str]:
+    """A desk whose customer is to be refunded: the order and the e-mail address."""
+    for seed_ in range(seed, 2000, 2):
+        env = ServiceDesk()
+        game = play_scripted(env, Clerk(None), seed_)
+        call = game.utterances[3]
+        if call.startswith('{"tool": "refund"'):
+            env.reset(seed=seed_)
+            return env, json.loads(call)["order"], json.loads(game.utterances[1])["email"]
+    raise AssertionError("no such customer")
+
+
+def call(tool: str, **arguments: object) -> str:
+    return json.dumps({"tool": tool, **arguments})
+
+
+def test_a_change_before_the_customer_is_looked_up_breaks_the_policy() -> None:
+    env, order, _ = _refundable(0)
+    assert env.step(call("refund", order=order))[1] == pytest.approx(-0.52)
+    assert env.step(call("close"))[:3] == ([{"role": "user", "content": "Thank you."}], pytest.approx(0.98), True)
+
+
+def test_a_wrong_change_breaks_the_policy_and_is_wrong_in_the_end() -> None:
+    env, order, email = _refundable(0)
+    env.step(call("customer", email=email))
+    assert env.step(call("cancel", order=order))[1] == pytest.approx(-0.52)
+    assert env.step(call("close"))[1] == pytest.approx(-0.02)
+
+
+def test_the_customer_tells_what_is_asked_for() -> None:
+    env, order, email = _refundable(0)
+    assert env.step("Could you tell me your e-mail?")[0] == [{"role": "user", "content": f"It is {email}."}]
+    assert env.step("And the order number?")[0] == [{"role": "user", "content": f"It is order {order}."}]
+    assert env.step("Hello")[0] == [{"role": "user", "content": "Can you do that?"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[1]", '{"tool": "drop"}', '{"tool": "refund"}', '{"tool": "refund", "order": 1, "all": true}', "{" * 5000,
+        '{"tool": "refund", "order": "1; DROP TABLE orders"}', '{"tool": "refund", "order": 99999999999999999999999}',
+        '{"tool": "refund", "order": true}', '{"tool": "customer", "email": ["x"]}',
+        '{"tool": "orders", "customer": null}',
+    ],
+)  # fmt: skip
+def test_a_wrong_call_is_an_error_for_the_agent_and_changes_nothing(text: str) -> None:
+    env, _, _ = _refundable(0)
+    before = env._database.snapshot() if env._database else []
+    observation, reward, over, _, _ = env.step(text)
+    if text.startswith("{"):
+        assert isinstance(observation, list) and observation[0]["role"] == "tool"
+        assert observation[0]["content"].startswith("error: ")
+    assert reward == pytest.approx(-0.02) and not over
+    assert env._database is not None and env._database.snapshot() == before
+
+
+def test_calls_are_read_strictly() -> None:
+    assert parse_call('{"tool": "close"}') == {"tool": "close"}
+    with pytest.raises(ToolError, match="takes order, city"):
+        parse_call('{"tool": "move", "order": 1}')
+
+
+def test_names_of_evaluations_are_not_those_of_training() -> None:
+    def names(held_out: bool) -> set[str]:
+        return {row[1] for seed in range(40) for row in Database(random.Random(seed), held_out=held_out).customers()}
+
+    assert names(False) == set(NAMES) and names(True) == set(HELD_OUT_NAMES)
+    env = ServiceDesk()
+    first, _ = env.reset(seed=7)
+    assert isinstance(first, list) and any(name in first[1]["content"] for name in HELD_OUT_NAMES)
+
+
+def test_a_desk_is_pickled_with_its_records() -> None:
+    env, order, email = _refundable(0)
+    copy = pickle.loads(pickle.dumps(env))
+    for desk in (env, copy):
+        assert desk.step(call("customer", email=email))[0] == copy_told(desk, email)
+        assert desk.step(call("refund", order=order))[1] == pytest.approx(-0.02)
+        assert desk.step(call("close"))[1] == pytest.approx(0.98)
+
+
+def copy_told(desk: ServiceDesk, email: str) -> list[dict[str, str]]:
+    assert desk._database is not None
+    number, tier = next((row[0], row[3]) for row in desk._database.customers() if row[2] == email)
+    return [{"role": "tool", "content": json.dumps({"customer": number, "tier": tier})}]
