@@ -110,7 +110,7 @@ def start(
     if demonstrations and config.supervised.epochs and begun.source is None:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
-    if demonstrations and config.critic.method == "retrace" and begun.source is None:
+    if config.critic.method == "retrace":
         demonstrations = as_said_by(actor, demonstrations)
     if demonstrations:
         write_shard(folder.demonstrations_file, demonstrations, 0)

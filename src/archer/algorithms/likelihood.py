@@ -34,11 +34,14 @@ def policy_ratios(actor: Actor, episodes: Sequence[Episode]) -> list[Tensor]:
 
 
 def as_said_by(actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
-    """Demonstrations with the log-probabilities that ``actor`` gives them, in place of their unknown player's."""
-    return [
-        replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
-        for episode, logprobs in zip(episodes, _said(actor, episodes), strict=True)
-    ]
+    """The same episodes, with the log-probabilities that ``actor`` gives to what nobody knows how likely it was: to the
+    demonstrations of a player who is no policy, whom it has cloned."""
+    unknown = [episode for episode in episodes if np.isnan(episode.turns[0].utterance.logprobs).any()]
+    known = {
+        id(episode): replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
+        for episode, logprobs in zip(unknown, _said(actor, unknown), strict=True)
+    }
+    return [known.get(id(episode), episode) for episode in episodes]
 
 
 def _with(episode: Episode, logprobs: LogProbs) -> Iterator[Turn]:

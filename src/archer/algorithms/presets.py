@@ -19,10 +19,8 @@ class Preset:
 
 
 def _archer(env: str | None) -> Settings:
-    """The defaults; on the larger task the critic keeps longer traces, as it cannot bootstrap well enough there yet."""
-    if env == "twenty-questions":
-        return _with(_start(env), critic={"trace": 0.9, "demonstrations": 0.25}, iterations=40)
-    return _start(env)
+    """The defaults, and more iterations where there is more to learn."""
+    return _with(_start(env), iterations=40) if env == "twenty-questions" else _start(env)
 
 
 def _start(env: str | None) -> Settings:
@@ -45,7 +43,7 @@ def _plain(env: str | None) -> Settings:
         rollout={"best_of": 0, "temperature": 1.0},
         critic_start={"epochs": 0},
         actor_start={"epochs": 0},
-        critic={"demonstrations": 0.0},
+        critic={"method": "td", "demonstrations": 0.0},
         actor={"demonstrations": 0.0, "matrix_lr": 0.0},
         iterations=40,
     )

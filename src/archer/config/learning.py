@@ -55,9 +55,10 @@ class SupervisedConfig(CloningConfig):
 class CriticConfig(OptimizerConfig):
     """The high level: what an utterance is worth."""
 
-    method: Literal["td", "retrace", "sarsa", "iql", "mc", "gae", "tokens", "none"] = "td"
-    """`td`: ArCHer's, V follows the policy. `sarsa`: V of what was played. `iql`: an expectile of it. `mc`: returns.
-    `gae`: λ-returns, PPO's. `tokens`: the same for V before every token. `none`: no critic."""
+    method: Literal["td", "retrace", "sarsa", "iql", "mc", "gae", "tokens", "none"] = "retrace"
+    """`td`: ArCHer's, V follows the policy. `retrace`: as well, and games are followed as far as the policy would have
+    gone. `sarsa`: V of what was played. `iql`: an expectile of it. `mc`: returns. `gae`: λ-returns, PPO's. `tokens`:
+    the same for V before every token. `none`: no critic."""
     lr: Rate = 3e-4
     matrix_lr: BelowOne = 5e-4
     updates: Positive = 60
@@ -71,13 +72,13 @@ class CriticConfig(OptimizerConfig):
     0 asks anew at every step. Saves time with large models."""
     discount: Fraction = 0.99
     """γ between utterances, of advantages too. Tokens inside one utterance are never discounted."""
-    trace: Fraction = 0.3
+    trace: Fraction = 0.95
     """λ of the return that Q learns, and of GAE: 0 is one-step TD (the paper), 1 is Monte Carlo; `mc` always has 1."""
     expectile: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.9
     """`iql` only: expectile of Q over played utterances that V learns; 0.5 is their mean."""
     answer_weight: Weight = 1.0
     """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
-    demonstrations: Fraction = 0.5
+    demonstrations: Fraction = 0.25
     """Share of every batch's turns that comes from the demonstrations, where there are some."""
     polyak: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
     """Step of the target critic after every update: target += polyak · (critic - target)."""

@@ -14,6 +14,7 @@ from archer.envs.loading import closest, load
 from archer.envs.maze import Maze
 from archer.envs.service_desk.env import ServiceDesk
 from archer.envs.twenty_questions.env import TwentyQuestions
+from archer.envs.web_shop.env import WebShop
 from archer.envs.wordle.env import Wordle
 
 Factory = Callable[..., Environment]
@@ -39,6 +40,7 @@ ENVS: dict[str, EnvSpec] = {
     "service-desk": EnvSpec(
         ServiceDesk, "Serve a customer: look up and change records with tools, under a written policy."
     ),
+    "web-shop": EnvSpec(WebShop, "Buy what is wanted in a small web shop: search[...] and click[...], ten actions."),
     "twenty-questions": EnvSpec(
         TwentyQuestions, "Guess which of 157 objects is meant, in at most 20 yes/no questions."
     ),

@@ -1,0 +1,1 @@
+"""Mini web shop: search, look, choose, buy."""
