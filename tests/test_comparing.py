@@ -135,7 +135,7 @@ def test_runs_are_grouped_by_preset_and_what_differs_in_it(tmp_path: Path) -> No
         _run(tmp_path / f"b{seed}", [-9.0], seed=seed, critic={"trace": 0.5})
         _run(tmp_path / f"c{seed}", [-9.0, -8.0], seed=seed, preset="chai", iterations=2)
     labels = {method.label: [repeat.seed for repeat in method.repeats] for method in compare([tmp_path]).methods}
-    assert labels == {"archer critic.trace=0.3": [0, 1], "archer critic.trace=0.5": [0, 1], "chai": [0, 1]}
+    assert labels == {"archer critic.trace=0.95": [0, 1], "archer critic.trace=0.5": [0, 1], "chai": [0, 1]}
 
 
 def test_ratios_against_a_method(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from archer.envs import ADAPTERS, ENVS
+
 Settings = dict[str, Any]
 
 
@@ -25,14 +27,8 @@ def _archer(env: str | None) -> Settings:
 
 def _start(env: str | None) -> Settings:
     """The built-in model and its supervised start, the same for all methods on a task."""
-    if env == "twenty-questions":
-        return {
-            "model": {"tiny": {"vocabulary": 4096}},
-            "demonstrations": {"games": 40_000},
-            "supervised": {"batch_games": 16, "epochs": 2},
-            "rollout": {"utterance_tokens": 8},
-        }
-    return {}
+    known = ENVS | ADAPTERS
+    return deepcopy(dict(known[env].settings)) if env in known else {}
 
 
 def _plain(env: str | None) -> Settings:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from archer.envs.base import Environment, close
 from archer.envs.guess_my_city.env import GuessMyCity
@@ -27,22 +28,41 @@ class EnvSpec:
     factory: Factory | str
     """Or where it is, ``package.module:Name``, if that is imported only when it is wanted."""
     description: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What its size asks for in every run: models, demonstrations, lengths. Nothing that makes one method better."""
 
 
 ENVS: dict[str, EnvSpec] = {
     "guess-number": EnvSpec(GuessNumber, "Guess a number from 1 to 20 in at most 10 guesses: the smallest task."),
-    "maze": EnvSpec(Maze, "Walk to the goal of LMRL-Gym's double-T maze, one field at a time."),
+    "maze": EnvSpec(
+        Maze,
+        "Walk to the goal of LMRL-Gym's double-T maze, one field at a time.",
+        {"rollout": {"layout": "plain", "history": "replace", "max_turns": 100}},
+    ),
     "wordle": EnvSpec(Wordle, "Find a word of five letters in six guesses."),
     "wordle-resampled": EnvSpec(
         partial(Wordle, resampled=True), "The same with a word drawn anew from all that are possible (LMRL-Gym)."
     ),
     "guess-my-city": EnvSpec(GuessMyCity, "Find out which of 91 cities someone is from, in at most 20 questions."),
     "service-desk": EnvSpec(
-        ServiceDesk, "Serve a customer: look up and change records with tools, under a written policy."
+        ServiceDesk,
+        "Serve a customer: look up and change records with tools, under a written policy.",
+        {"rollout": {"layout": "plain", "utterance_tokens": 32, "max_tokens": 768}},
     ),
-    "web-shop": EnvSpec(WebShop, "Buy what is wanted in a small web shop: search[...] and click[...], ten actions."),
+    "web-shop": EnvSpec(
+        WebShop,
+        "Buy what is wanted in a small web shop: search[...] and click[...], ten actions.",
+        {"rollout": {"layout": "plain", "utterance_tokens": 24, "max_tokens": 1024}},
+    ),
     "twenty-questions": EnvSpec(
-        TwentyQuestions, "Guess which of 157 objects is meant, in at most 20 yes/no questions."
+        TwentyQuestions,
+        "Guess which of 157 objects is meant, in at most 20 yes/no questions.",
+        {
+            "model": {"tiny": {"vocabulary": 4096}},
+            "demonstrations": {"games": 40_000},
+            "supervised": {"batch_games": 16, "epochs": 2},
+            "rollout": {"utterance_tokens": 8},
+        },
     ),
     "twenty-questions-10": EnvSpec(
         partial(TwentyQuestions, objects="ten"), "The same with 10 objects: learnt in minutes on a laptop."
