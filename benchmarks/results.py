@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md anew from the runs that `sample_efficiency.py` trained.
+"""Keep what `sample_efficiency.py` trained, and write the tables of docs/results.md anew from it.
 
 Each block of the page between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; what stands around them is
 written by people.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from archer.comparison.compare import Comparison, compare
+from archer.comparison.curves import find_runs, read_run
 from archer.comparison.intervals import estimate
 from archer.comparison.methods import Method
-from archer.files import write_text
+from archer.files import write_json, write_text
 from archer.report.comparison_tables import cost_text, estimate_text, ratio_text
+from archer.runfolder import RunFolder
 
 SMOOTH = 5
 
@@ -31,10 +35,53 @@ def online_tables(runs: Sequence[Path], against: str) -> tuple[str, Comparison]:
 
 
 def levels_of(found: Comparison, against: str) -> list[float]:
-    """A third, two thirds and all of the way from the start to where ``against`` is at the end of its budget."""
+    """Five levels, the last of them where ``against`` is at the end of its budget, in equal steps from the start."""
     method = next(method for method in found.methods if method.label == against)
     start, end = method.start.value, float(method.curve("games")[1][-1])
-    return [round(start + share * (end - start), 1) for share in (1 / 3, 2 / 3, 1)]
+    return [round(start + share * (end - start), 1) for share in (0.2, 0.4, 0.6, 0.8, 1)]
+
+
+COLUMNS = (
+    "iteration", "games", "warmup", "rollout/tokens", "rollout/return_mean", "eval/return_mean", "eval/return_ci95",
+    "time/start_s", "time/iteration_s",
+)  # fmt: skip
+"""Of a run's metrics, what a comparison reads."""
+
+
+def keep(run: Path, kept: Path) -> None:
+    """Copy what comparisons read of a finished run to ``kept``, which is there in whole or not at all."""
+    folder = RunFolder.open(run)
+    part = kept.with_name(f".{kept.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    rows = [{key: row[key] for key in COLUMNS if key in row} for row in folder.metrics()]
+    write_text(part / folder.metrics_file.name, "".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("config.yaml", folder.summary_file.name):
+        shutil.copy(run / name, part / name)
+    asked = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+    write_text(part / "commit", commit)
+    part.rename(kept)
+
+
+def write_curves(kept: Path, path: Path) -> None:
+    """All curves that are kept, as one JSON file; every game is counted, demonstrations are not."""
+    curves = [
+        {
+            "task": curve.task,
+            "method": curve.config.preset,
+            "seed": curve.config.seed,
+            "commit": (run / "commit").read_text(encoding="utf-8").strip(),
+            "games": [0.0, *curve.games.tolist()],
+            "return": [curve.start, *curve.returns.tolist()],
+            "tokens": [0.0, *curve.tokens.tolist()],
+            "seconds": [0.0, *curve.seconds.tolist()],
+            "final": curve.final,
+        }
+        for run in find_runs([kept])
+        if (curve := read_run(run)) is not None
+    ]
+    write_json(path, {"curves": curves})
 
 
 def offline_table(runs: Path, methods: Sequence[str]) -> str:

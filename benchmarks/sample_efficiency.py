@@ -6,7 +6,9 @@
 
 Every seed has one start, which all methods go on from; offline ones learn from one file of the demonstrator's games.
 What is done is not done again: stop it at any time and start it anew, a run that was cut off goes on from its last
-checkpoint. With all runs done, the tables of docs/results.md and the pictures beside it are written anew.
+checkpoint. Of a finished run, what comparisons read is kept in benchmarks/runs, a few kilobytes that are part of the
+project: so seeds can be added on another day and another machine. The tables of docs/results.md, the pictures beside it
+and docs/results.json are written anew from all that is kept.
 """
 
 from __future__ import annotations
@@ -16,20 +18,22 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from results import offline_table, online_tables, replace_block
+from results import keep, offline_table, online_tables, replace_block, write_curves
 
 from archer.cli import settings
 from archer.commands import Train
 from archer.report.comparison import write_comparison
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+KEPT = Path(__file__).parent / "runs"
+"""What is kept of finished runs: TASK/METHOD/seed-N."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,8 @@ class Online(Benchmark):
         "gigpo",
     )  # fmt: skip
     """Presets."""
-    iterations: int = 40
-    """Iterations of 192 games."""
+    iterations: int = 0
+    """Iterations of 192 games; 0 for as many as each preset has."""
 
 
 @dataclass(frozen=True)
@@ -76,31 +80,39 @@ def main() -> None:
         description=__doc__,
     )
     if isinstance(benchmark, Online):
-        folder = _online(benchmark)
-        tables, found = online_tables([folder / method for method in benchmark.methods], against="ppo")
+        train_online(benchmark)
+        tables, found = online_tables([KEPT / benchmark.env], against="ppo")
         write_comparison(found, PAGE.parent / "results" / benchmark.env)
         replace_block(PAGE, benchmark.env, tables)
+        write_curves(KEPT, PAGE.with_suffix(".json"))
     else:
         folder = _offline(benchmark)
         replace_block(PAGE, f"{benchmark.env} offline", offline_table(folder, benchmark.methods))
 
 
-def _online(benchmark: Online) -> Path:
-    folder = benchmark.runs / benchmark.env
-    starts = {seed: folder / "starts" / f"seed-{seed}" for seed in range(benchmark.seeds)}
+def train_online(benchmark: Online) -> None:
+    """Train what is not kept yet, and keep it."""
+    folder, kept = benchmark.runs / benchmark.env, KEPT / benchmark.env
+    missing = [
+        (method, seed)
+        for seed in range(benchmark.seeds)
+        for method in benchmark.methods
+        if not (kept / method / f"seed-{seed}").exists()
+    ]
+    starts = {seed: folder / "starts" / f"seed-{seed}" for _, seed in missing}
     _train_all(benchmark.jobs, {start: ["--preset", "bc", *_task(benchmark, seed)] for seed, start in starts.items()})
+    iterations = [f"iterations={benchmark.iterations}"] if benchmark.iterations else []
     _train_all(
         benchmark.jobs,
         {
             folder / method / f"seed-{seed}": [
-                "--preset", method, *_task(benchmark, seed), "--start-from", str(start),
-                "--set", "threads=1", f"iterations={benchmark.iterations}",
-                f"eval.every={_every(method, benchmark.env)}",
+                "--preset", method, *_task(benchmark, seed), "--start-from", str(starts[seed]),
+                "--set", "threads=1", *iterations, f"eval.every={_every(method, benchmark.env)}",
             ]
-            for seed, start in starts.items() for method in benchmark.methods
+            for method, seed in missing
         },
+        lambda run: keep(run, kept / run.parent.name / run.name),
     )  # fmt: skip
-    return folder
 
 
 def _every(method: str, env: str) -> int:
@@ -146,10 +158,18 @@ def _task(benchmark: Benchmark, seed: int) -> list[str]:
     return ["--env", benchmark.env, "--seed", str(seed)]
 
 
-def _train_all(jobs: int, runs: dict[Path, list[str]]) -> None:
-    """Train the runs that are not finished, ``jobs`` at once; ends the program if one fails."""
+def _train_all(jobs: int, runs: dict[Path, list[str]], finished: Callable[[Path], None] = lambda run: None) -> None:
+    """Train the runs that are not finished, ``jobs`` at once, and tell ``finished`` of each; ends the program if one
+    fails."""
+
+    def train(run: Path, arguments: Sequence[str]) -> bool:
+        done = _train(run, arguments)
+        if done:
+            finished(run)
+        return done
+
     with ThreadPoolExecutor(jobs) as pool:
-        failed = [str(run) for run, done in zip(runs, pool.map(_train, runs, runs.values()), strict=True) if not done]
+        failed = [str(run) for run, done in zip(runs, pool.map(train, runs, runs.values()), strict=True) if not done]
     if failed:
         sys.exit(f"these runs failed, see the log beside each: {', '.join(failed)}")
 

@@ -1,0 +1,73 @@
+"""What the sample-efficiency benchmark keeps of its runs, and the page that it writes from that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from archer.comparison.curves import read_run
+from archer.config import RunConfig
+from archer.files import write_json, write_text
+from archer.settings import to_yaml
+
+
+def _run(path: Path, preset: str, seed: int, ends: float) -> Path:
+    """A finished run of four iterations, from -10 to ``ends``."""
+    path.mkdir(parents=True)
+    config = RunConfig(preset=preset, seed=seed, iterations=4)
+    write_text(path / "config.yaml", to_yaml(config))
+    rows = [{"iteration": 0, "games": 0, "eval/return_mean": -10.0, "eval/return_ci95": 0.1, "time/start_s": 5.0}]
+    for number in range(1, 5):
+        rows.append(
+            {
+                "iteration": number,
+                "games": 10 * number,
+                "rollout/tokens": 30.0,
+                "rollout/return_mean": -9.0,
+                "eval/return_mean": -10 + (ends + 10) * number / 4,
+                "time/iteration_s": 2.0,
+                "actor/loss": 1.0,
+            }
+        )
+    write_text(path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_json(
+        path / "summary.json", {"task": "toy", "return_mean": ends, "reference_return": 0.0, "demonstrations": 7}
+    )
+    return path
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> object:
+    import importlib
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    return importlib.import_module("results")
+
+
+def test_what_is_kept_is_what_a_comparison_reads(results: object, tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", "archer", 3, -2.0)
+    kept = tmp_path / "kept" / "toy" / "archer" / "seed-3"
+    results.keep(run, kept)  # type: ignore[attr-defined]
+    whole, part = read_run(run), read_run(kept)
+    assert whole is not None and part is not None
+    for name in ("games", "tokens", "seconds", "returns"):
+        assert getattr(whole, name).tolist() == getattr(part, name).tolist()
+    assert (whole.start, whole.final, whole.config) == (part.start, part.final, part.config)
+    assert "actor/loss" not in (kept / "metrics.jsonl").read_text()
+    assert sorted(path.name for path in kept.parent.iterdir()) == ["seed-3"]
+    results.write_curves(tmp_path / "kept", tmp_path / "results.json")  # type: ignore[attr-defined]
+    curve = json.loads((tmp_path / "results.json").read_text())["curves"][0]
+    assert (curve["task"], curve["method"], curve["seed"]) == ("toy", "archer", 3)
+    assert curve["games"] == [0, 10, 20, 30, 40] and curve["return"] == [-10, -8, -6, -4, -2]
+    assert curve["final"] == -2.0 and curve["commit"]
+
+
+def test_tables_have_five_levels_up_to_where_the_rival_ends(results: object, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        _run(tmp_path / "ppo" / f"seed-{seed}", "ppo", seed, -5.0)
+        _run(tmp_path / "archer" / f"seed-{seed}", "archer", seed, -1.0)
+    text, found = results.online_tables([tmp_path], against="ppo")  # type: ignore[attr-defined]
+    assert len(found.levels) == 5 and "| games to |" in text
+    assert text.count("`archer`") == 3  # what it reached, its games to the levels, the ratios
