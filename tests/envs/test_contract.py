@@ -81,5 +81,5 @@ def test_the_reference_is_better_than_the_demonstrator(name: str) -> None:
 
 
 def test_environments_never_import_torch() -> None:
-    code = "import sys, archer.envs, archer.envs.twenty_questions.endpoint; sys.exit('torch' in sys.modules)"
+    code = "import sys, archer.envs, archer.envs.oracles.endpoint; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

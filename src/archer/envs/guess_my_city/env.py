@@ -8,9 +8,11 @@ from functools import lru_cache
 
 from archer.envs.base import Player
 from archer.envs.game import Game, Reply, mean_return, one_of
-from archer.envs.guess_my_city.facts import holds, load_cities, words
+from archer.envs.guess_my_city.facts import load_cities, names_city
 from archer.envs.guess_my_city.players import Casual, Informed
-from archer.envs.guess_my_city.questions import YES, answer_to, guess_of
+from archer.envs.guess_my_city.questions import SECRET, YES, answer_to, guess_of, prompt
+from archer.envs.loading import load
+from archer.envs.oracles.base import Respondent
 from archer.types import Observation
 
 
@@ -20,10 +22,14 @@ class GuessMyCity(Game):
     max_turns: questions of a game, at least 1.
     win_rule: ``guess`` accepts a question that names this city and no other; ``substring`` is the original's, which
         looks for the city's name anywhere in what was said: a list of all cities then wins at once.
+    oracle: a ``Respondent`` (a language model) that answers in place of the table, or ``package.module:factory`` of one.
     """
 
-    def __init__(self, max_turns: int = 20, win_rule: str = "guess") -> None:
+    def __init__(self, max_turns: int = 20, win_rule: str = "guess", oracle: Respondent | str | None = None) -> None:
         super().__init__(max_turns)
+        self._oracle = load(oracle, "oracle")() if isinstance(oracle, str) else oracle
+        if self._oracle is not None and not isinstance(self._oracle, Respondent):
+            raise ValueError(f"oracle must have a method complete(prompts) -> list of str, got {self._oracle!r}")
         self.win_rule = one_of("win_rule", win_rule, ("guess", "substring"))
         self._target = ""
 
@@ -37,12 +43,15 @@ class GuessMyCity(Game):
 
     def hear(self, utterance: str) -> Reply:
         """Answer a question."""
-        if self.win_rule == "guess":
-            won = guess_of(utterance) == self._target
-        else:
-            won = any(holds(words(utterance), words(name)) for name in load_cities()[self._target].names)
-        answer = YES if won else answer_to(utterance, self._target)
+        won = guess_of(utterance) == self._target if self.win_rule == "guess" else names_city(utterance, self._target)
+        answer = YES if won else self._answer(utterance)
         return Reply(answer, 0.0 if won else -1.0, over=won, info={"success": won, "target": self._target})
+
+    def _answer(self, question: str) -> str:
+        if self._oracle is None:
+            return answer_to(question, self._target)
+        told = self._oracle.complete([prompt(self._target, question)])[0].strip()
+        return SECRET if names_city(told, self._target) else told
 
     def demonstrator(self, seed: int) -> Player:
         """Asks as it comes to mind."""

@@ -62,6 +62,11 @@ def holds(text: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
     return any(text[start : start + size] == phrase for start in range(len(text) - size + 1))
 
 
+def names_city(text: str, name: str) -> bool:
+    """Whether a text holds the name of a city, in any of its spellings."""
+    return any(holds(words(text), words(alias)) for alias in load_cities()[name].names)
+
+
 def mentioned(text: tuple[str, ...]) -> list[str]:
     """The cities that are named in a text; not those whose name is part of another's there."""
     found: dict[str, tuple[str, ...]] = {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from archer.envs.guess_my_city.facts import City, holds, load_cities, mentioned, words
+from archer.envs.guess_my_city.facts import City, load_cities, mentioned, names_city, words
 
 YES, NO, UNKNOWN, SECRET = "Yes.", "No.", "I don't know.", "I can't answer that question."
 LONGEST = 300
@@ -183,6 +183,13 @@ def _values(city: City) -> Mapping[str, Truth]:
     return values
 
 
+def prompt(name: str, question: str) -> str:
+    """What a language model is asked that plays a resident."""
+    return (
+        f"You are from {name}. Answer truthfully and shortly, without naming the city.\nquestion: {question}\nanswer:"
+    )
+
+
 def guess_of(question: str) -> str | None:
     """The one city that a question names, None where it names none or several, or says that it is not that one."""
     text = words(question[:LONGEST])
@@ -236,7 +243,7 @@ def _fact(text: tuple[str, ...], city: City) -> str:
     for keys, answer in _TOPICS:
         if set(keys.split()) & set(text):
             told = answer(city)
-            return SECRET if any(holds(words(told), words(name)) for name in city.names) else told
+            return SECRET if names_city(told, city.name) else told
     return UNKNOWN
 
 

@@ -9,9 +9,10 @@ from functools import lru_cache
 from archer.envs.base import Player
 from archer.envs.game import Game, Reply, mean_return, one_of
 from archer.envs.loading import load
+from archer.envs.oracles.base import Respondent
 from archer.envs.twenty_questions.facts import TEN, load_facts
 from archer.envs.twenty_questions.grammar import Guesses, understand, words
-from archer.envs.twenty_questions.oracle import YES, Oracle, TableOracle
+from archer.envs.twenty_questions.oracle import YES, ModelOracle, Oracle, TableOracle
 from archer.envs.twenty_questions.players import CasualQuestioner, InformedQuestioner
 from archer.types import Observation
 
@@ -29,7 +30,8 @@ class TwentyQuestions(Game):
     win_rule: ``names`` accepts every name and variant of the object in any usual wording of a guess; ``last-word`` is
         the original's, which compares the question's last word with the variants and wants a Yes, so that seven
         objects with names of two words can never be won.
-    oracle: an ``Oracle``, or ``package.module:factory`` of one; none for the exact table of facts.
+    oracle: an ``Oracle``, a ``Respondent`` (a language model), or ``package.module:factory`` of one; none for the exact
+        table of facts.
 
     Raises ValueError naming the argument that does not fit and what would.
     """
@@ -39,7 +41,7 @@ class TwentyQuestions(Game):
         objects: str | Sequence[str] = "all",
         max_turns: int = 20,
         win_rule: str = "names",
-        oracle: Oracle | str | None = None,
+        oracle: Oracle | Respondent | str | None = None,
     ) -> None:
         super().__init__(max_turns)
         self.objects = _choose(objects)
@@ -105,10 +107,15 @@ def _choose(objects: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(objects)
 
 
-def _load_oracle(oracle: Oracle | str | None) -> Oracle:
+def _load_oracle(oracle: Oracle | Respondent | str | None) -> Oracle:
     if oracle is None:
         return TableOracle()
     made = load(oracle, "oracle")() if isinstance(oracle, str) else oracle
+    if isinstance(made, Respondent):
+        return ModelOracle(made)
     if not isinstance(made, Oracle):
-        raise ValueError(f"oracle must have a method answer(targets, questions) -> list of str, got {made!r}")
+        raise ValueError(
+            "oracle must have a method answer(targets, questions) -> list of str, or complete(prompts) -> list of str, "
+            f"got {made!r}"
+        )
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from archer.envs.oracles.base import Respondent
 from archer.envs.twenty_questions.facts import load_facts
 from archer.envs.twenty_questions.grammar import AsksFor, Guesses, understand
 
@@ -33,6 +34,18 @@ class TableOracle:
             case Guesses(name):
                 return YES if name == target else NO
         return INVALID
+
+
+class ModelOracle:
+    """Answers with a language model, prompted as LMRL-Gym prompts its own."""
+
+    def __init__(self, respondent: Respondent) -> None:
+        self.respondent = respondent
+
+    def answer(self, targets: Sequence[str], questions: Sequence[str]) -> list[str]:
+        """One answer per (target, question); a reply that begins with neither yes nor no is ``Invalid Question.``."""
+        prompts = [prompt(target, question) for target, question in zip(targets, questions, strict=True)]
+        return [read_answer(reply) for reply in self.respondent.complete(prompts)]
 
 
 def read_answer(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The oracle that runs an encoder-decoder, with a tiny random T5 made on the spot."""
+"""Models that reply to prompts, with a tiny random T5 and a tiny decoder made on the spot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 from archer.envs.base import play_scripted
 from archer.envs.twenty_questions.env import TwentyQuestions
-from archer.models.seq2seq_oracle import Seq2SeqOracle
+from archer.envs.twenty_questions.oracle import ModelOracle
+from archer.models.respondents import CausalRespondent, Seq2SeqRespondent
+from archer.models.tiny import build_tiny_actor
 
 WORDS = ["<pad>", "</s>", "<unk>", "yes", "no", "dog", "pen", "Is", "it", "alive", "?"]
 
@@ -34,20 +36,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_answers_do_not_depend_on_the_batch(folder: str) -> None:
     targets, questions = ["dog", "pen", "dog"], ["Is it alive ?", "Is it alive ?", "Is it"]
-    together = Seq2SeqOracle(folder).answer(targets, questions)
-    assert together == Seq2SeqOracle(folder, batch_size=1).answer(targets, questions)
+    together = ModelOracle(Seq2SeqRespondent(folder)).answer(targets, questions)
+    assert together == ModelOracle(Seq2SeqRespondent(folder, batch_size=1)).answer(targets, questions)
     assert set(together) <= {"Yes.", "No.", "Invalid Question."} and len(together) == 3
 
 
 def test_no_questions_no_answers(folder: str) -> None:
-    assert Seq2SeqOracle(folder).answer([], []) == []
+    assert ModelOracle(Seq2SeqRespondent(folder)).answer([], []) == []
 
 
 def test_a_game_is_played_with_it(folder: str) -> None:
-    env = TwentyQuestions("ten", max_turns=3, oracle=Seq2SeqOracle(folder))
+    env = TwentyQuestions("ten", max_turns=3, oracle=Seq2SeqRespondent(folder))
     assert 1 <= len(play_scripted(env, env.reference(0), seed=0).utterances) <= 3
 
 
 def test_a_batch_needs_at_least_one_question(folder: str) -> None:
     with pytest.raises(ValueError, match="batch_size"):
-        Seq2SeqOracle(folder, batch_size=0)
+        Seq2SeqRespondent(folder, batch_size=0)
+
+
+def test_a_decoder_goes_on_from_the_prompt_whatever_stands_beside_it(tmp_path: object) -> None:
+    actor = build_tiny_actor(["Is it alive? Yes.\n"], layers=1, width=16, heads=2, context=160, vocabulary=300, seed=0)
+    actor.save_pretrained(str(tmp_path))
+    prompts = ["Is it", "Is it alive? Is it alive? Is it"]
+    together = CausalRespondent(str(tmp_path), max_tokens=5).complete(prompts)
+    assert together == [CausalRespondent(str(tmp_path), max_tokens=5).complete([prompt])[0] for prompt in prompts]
+    assert not any(reply.startswith("Is it alive? Is it alive?") for reply in together)
+    with pytest.raises(ValueError, match="max_tokens"):
+        CausalRespondent(str(tmp_path), max_tokens=0)

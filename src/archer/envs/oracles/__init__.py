@@ -1,0 +1,1 @@
+"""Language models behind an environment, as oracles and simulated users: one batched interface, a cache, an account."""
