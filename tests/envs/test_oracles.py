@@ -1,4 +1,4 @@
-"""Language models behind an environment: an endpoint (against a server of our own that can also fail), cache, batches."""
+"""Models behind an environment: an endpoint (against a server of our own that can also fail), cache, batches."""
 
 from __future__ import annotations
 

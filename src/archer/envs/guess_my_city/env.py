@@ -22,7 +22,8 @@ class GuessMyCity(Game):
     max_turns: questions of a game, at least 1.
     win_rule: ``guess`` accepts a question that names this city and no other; ``substring`` is the original's, which
         looks for the city's name anywhere in what was said: a list of all cities then wins at once.
-    oracle: a ``Respondent`` (a language model) that answers in place of the table, or ``package.module:factory`` of one.
+    oracle: a ``Respondent`` (a language model) that answers in place of the table, or ``package.module:factory`` of
+        one.
     """
 
     def __init__(self, max_turns: int = 20, win_rule: str = "guess", oracle: Respondent | str | None = None) -> None:
