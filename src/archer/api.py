@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
@@ -22,11 +26,13 @@ from archer.metrics import episode_metrics
 from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.report.console import observation_line, printable
+from archer.report.curve import draw_curve
 from archer.rollout.best_of import play_best_of
 from archer.rollout.play import Limits, host, play
 from archer.rollout.prompts import LAYOUTS, PlainText
 from archer.rollout.sampling import Sampling
 from archer.runfolder import RunFolder
+from archer.storage import SCHEMA
 from archer.types import Episode
 
 
@@ -55,6 +61,39 @@ class LoadedRun:
     @property
     def sampling(self) -> Sampling:
         return Sampling.of(self.config.rollout)
+
+    def episodes(self, iterations: Sequence[int] | None = None) -> pa.Table:
+        """The games played for training, all of them or those of some iterations, one row each; columns as in the
+        shards (``task``, ``seed``, ``return``, ``turns``, …). ``.to_pandas()`` makes a data frame of it."""
+        wanted = set(iterations) if iterations is not None else None
+        shards = [
+            shard
+            for shard in sorted(self.folder.episodes.glob("*.parquet"))
+            if wanted is None or int(shard.stem) in wanted
+        ]
+        return pa.concat_tables([pq.read_table(shard) for shard in shards]) if shards else SCHEMA.empty_table()
+
+    def plot(self) -> Figure:
+        """The learning curve, as a Matplotlib figure; ValueError where nothing was measured yet."""
+        rows = self.folder.metrics()
+        if not rows or rows[0].get("eval/return_mean") is None:
+            raise ValueError(f"{self.folder.path} has no evaluation to draw from")
+        target = self.config.env.name
+        best = None if target is None else reference_return(make_factory(target, self.config.env.options))
+        return draw_curve(
+            rows, start_return=rows[0]["eval/return_mean"], reference_return=best, title=str(self.folder.path)
+        )
+
+    def _repr_html_(self) -> str:
+        rows = self.folder.metrics()
+        measured = [row["eval/return_mean"] for row in rows if row.get("eval/return_mean") is not None]
+        facts = {
+            "run": self.folder.path, "task": self.config.env.name, "preset": self.config.preset,
+            "iterations": self.iteration, "games": int(rows[-1]["games"]) if rows else 0,
+            "return": " → ".join(f"{value:.2f}" for value in (measured[:1] + measured[-1:] if measured else [])),
+        }  # fmt: skip
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
+        return f"<table>{cells}</table>"
 
     def target(self, env: str | Factory | None) -> str | Factory:
         """The environment to play: ``env``, or the run's own; ValueError where there is neither."""

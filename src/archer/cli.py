@@ -24,6 +24,7 @@ from archer.commands import (
     Play,
     Presets,
     Score,
+    Show,
     Train,
 )
 from archer.config import RunConfig
@@ -176,6 +177,20 @@ def _score(command: Score) -> None:
     show("Scored", summary, as_json=False)
 
 
+def _show(command: Show) -> None:
+    from archer.report.console import print_overview
+    from archer.showing import overview
+
+    if command.games < 0:
+        raise ValueError(f"--games must not be negative, got {command.games}")
+    found = overview(command.run, 0 if command.json else command.games)
+    if command.json:
+        last = {name: values[-1] for name, values in found.curves.items()}
+        print(json.dumps({**found.facts, "metrics": last}))
+    else:
+        print_overview(Console(), found.facts, found.curves, found.games)
+
+
 def _doctor(command: Doctor) -> None:
     from archer.health.diagnosis import FEWEST_GAMES
 
@@ -270,6 +285,7 @@ _RUNNERS: dict[type, Any] = {
     CheckEnv: check_env,
     Collect: _collect,
     Score: _score,
+    Show: _show,
     Doctor: _doctor,
     Compare: _compare,
     Bench: _bench,

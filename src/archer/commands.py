@@ -110,6 +110,18 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Show:
+    """Show a run in the terminal: where it stands, its curves, and a few games with what the critic thinks of them."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run; it may still be training."""
+    games: int = 2
+    """Games to print: the best and the worst of the last evaluation or iteration, and others between."""
+    json: Json = False
+    """Print where it stands and its last metrics as one JSON object."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Say how healthy a run's critic is: a verdict in plain words, and the numbers behind it.
 
@@ -202,5 +214,5 @@ class Presets:
     """Print one JSON object."""
 
 
-Command = Train | Evaluate | Play | Collect | Score | Doctor | Compare | Bench | Envs | CheckEnv | Presets
+Command = Train | Evaluate | Play | Collect | Score | Show | Doctor | Compare | Bench | Envs | CheckEnv | Presets
 """Whatever was asked for."""

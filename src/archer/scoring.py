@@ -9,6 +9,7 @@ from archer.api import LoadedRun, load_critic
 from archer.envs.base import ScriptedGame
 from archer.models.critic import values_in_parts
 from archer.rollout.demonstrations import to_episode
+from archer.rollout.history import HISTORIES
 from archer.types import Episode
 
 
@@ -43,7 +44,9 @@ def score(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[list[Score]]:
 def recorded_episodes(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[Episode]:
     """Conversations in the run's tokens and layout; ValueError names one that is longer than its model reads."""
     prompts = run.layout(run.actor.tokenizer)
-    episodes = [to_episode(game, prompts, seed=0, task="") for game in games]
+    rollout = run.config.rollout
+    history, room = HISTORIES[rollout.history], rollout.max_tokens - rollout.utterance_tokens
+    episodes = [to_episode(game, prompts, seed=0, task="", history=history, room=room) for game in games]
     context = run.actor.context
     for number, episode in enumerate(episodes, start=1):
         tokens = len(episode.final_prompt_ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -58,6 +59,23 @@ def render_scores(
     return table
 
 
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float | None], width: int = 40) -> str:
+    """A curve in one line of text, from its least value to its greatest; at most ``width`` points, means of equal parts
+    of what there is. What is not known is left out."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return ""
+    parts = min(width, len(known))
+    cuts = [round(part * len(known) / parts) for part in range(parts + 1)]
+    points = [sum(known[a:b]) / (b - a) for a, b in pairwise(cuts)]
+    low, high = min(points), max(points)
+    top = len(BARS) - 1
+    return "".join(BARS[round((point - low) / (high - low) * top) if high > low else top // 2] for point in points)
+
+
 def show(title: str, content: Mapping[str, Any], *, as_json: bool) -> None:
     """Named values, as a table or as one JSON object."""
     if as_json:
@@ -65,6 +83,30 @@ def show(title: str, content: Mapping[str, Any], *, as_json: bool) -> None:
         return
     rows = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in content.items()}
     print_table(Console(), title, rows)
+
+
+def print_overview(
+    console: Console,
+    facts: Mapping[str, Any],
+    curves: Mapping[str, Sequence[float | None]],
+    games: Sequence[tuple[Episode, Sequence[tuple[str, float, float]]]],
+) -> None:
+    """A run: named values, each curve with its first and last value, and some games, rated where they are."""
+    show(str(facts.get("run", "")), {name: value for name, value in facts.items() if name != "run"}, as_json=False)
+    table = Table(title="\nfirst, last, and the way between", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    for name, values in curves.items():
+        known = [value for value in values if value is not None]
+        table.add_row(name, f"{known[0]:.3g}", f"{known[-1]:.3g}", Text(sparkline(values), style="cyan"))
+    if curves:
+        console.print(table)
+    for episode, ratings in games:
+        title = f"return {episode.return_:g}, {episode.end}"
+        console.print()
+        if ratings:
+            console.print(render_scores(title, [turn.observation for turn in episode.turns], ratings))
+        else:
+            console.print(render_game(episode, "A game"))
 
 
 def interval(mean: float, half_width: float | None) -> str:

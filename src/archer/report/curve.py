@@ -20,6 +20,15 @@ def plot_curve(
     reference_return: float | None,
     title: str,
 ) -> None:
+    """Write ``draw_curve`` to a PNG file."""
+    figure = draw_curve(rows, start_return=start_return, reference_return=reference_return, title=title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def draw_curve(
+    rows: Sequence[Mapping[str, Any]], *, start_return: float, reference_return: float | None, title: str
+) -> Figure:
     """Return against games played, warm-up included: training as a line, evaluations with 95 % intervals."""
     figure = Figure(figsize=(8, 4.8), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -52,5 +61,4 @@ def plot_curve(
     axes.set_title(title, parse_math=False)  # a task may have dollar signs in its name
     axes.legend(loc="lower right", frameon=True)
     axes.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure

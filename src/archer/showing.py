@@ -1,0 +1,108 @@
+"""A run at a glance: where it stands, how it came there, and what its agent says now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archer.api import LoadedRun, load, load_critic
+from archer.checkpoint import CheckpointError
+from archer.models.critic import values_in_parts
+from archer.runfolder import RunFolder
+from archer.storage import read_shard
+from archer.types import Episode
+
+CURVES = {
+    "eval/return_mean": "return, evaluations",
+    "rollout/return_mean": "return, games to learn from",
+    "rollout/win_rate": "won",
+    "rollout/length": "turns of a game",
+    "critic/q_loss": "loss of Q",
+    "critic/return_correlation": "critic: correlation with returns",
+    "critic/sign_share": "critic: advantages of the right sign",
+    "actor/logprob": "log-probability of what is learned",
+    "actor/kl": "KL to the start",
+    "time/tokens_per_s": "tokens per second, playing",
+}
+"""Metrics that are shown, where a run has them."""
+
+Rated = Sequence[tuple[str, float, float]]
+"""(utterance, Q, V) of every turn."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Where a run stands."""
+
+    facts: Mapping[str, Any]
+    """Named values."""
+    curves: Mapping[str, Sequence[float | None]]
+    """By the names of ``CURVES``."""
+    games: Sequence[tuple[Episode, Rated]]
+    """Some of its newest games, the best first; without a critic, Q and V are missing and the list of ratings empty."""
+
+
+def overview(path: Path, games: int) -> Overview:
+    """Read a run, finished or not, with ``games`` of its newest games; RunFolderError for what is no run."""
+    folder = RunFolder.open(path)
+    config = folder.config()
+    rows = folder.metrics()
+    measured = [row for row in rows if row.get("eval/return_mean") is not None]
+    facts: dict[str, Any] = {
+        "run": str(path),
+        "task": config.env.name,
+        "preset": config.preset,
+        "seed": config.seed,
+        "iterations": f"{rows[-1]['iteration'] if rows else 0} of {config.iterations}",
+        "games played": int(rows[-1]["games"]) if rows else 0,
+    }
+    if measured:
+        facts["return before"] = measured[0]["eval/return_mean"]
+        facts["return now"] = measured[-1]["eval/return_mean"]
+    if folder.summary_file.exists():
+        summary = json.loads(folder.summary_file.read_text(encoding="utf-8"))
+        names = {"return_mean": "return now", "reference_return": "best known return", "gap_closed": "gap closed"}
+        facts |= {told: summary[name] for name, told in names.items() if summary.get(name) is not None}
+    played = [row for row in rows if row["iteration"]]
+    curves = {
+        told: [row.get(name) for row in (rows if name.startswith("eval") else played)] for name, told in CURVES.items()
+    }
+    return Overview(
+        facts,
+        {told: values for told, values in curves.items() if any(value is not None for value in values)},
+        rated(path, newest_games(folder), games),
+    )
+
+
+def newest_games(folder: RunFolder) -> list[Episode]:
+    """The final evaluation, else the newest iteration, else the start; empty where nothing was played yet."""
+    shards = sorted(folder.episodes.glob("*.parquet"))
+    for shard in (folder.path / "final.parquet", *reversed(shards), folder.path / "start.parquet"):
+        if shard.exists():
+            return read_shard(shard)
+    return []
+
+
+def rated(path: Path, episodes: Sequence[Episode], count: int) -> list[tuple[Episode, Rated]]:
+    """``count`` of the episodes from the best to the worst, with what the critic thinks where there is one."""
+    if not episodes or count < 1:
+        return []
+    ordered = sorted(episodes, key=lambda episode: episode.return_, reverse=True)
+    places = [round(number * (len(ordered) - 1) / max(1, count - 1)) for number in range(min(count, len(ordered)))]
+    chosen = [ordered[place] for place in places]
+    try:
+        return list(zip(chosen, _ratings(load(path), chosen), strict=True))
+    except (ValueError, CheckpointError):  # no critic, or no checkpoint yet
+        return [(episode, ()) for episode in chosen]
+
+
+def _ratings(run: LoadedRun, episodes: Sequence[Episode]) -> list[Rated]:
+    critic = load_critic(run)
+    found: list[Rated] = []
+    for part, values in values_in_parts(critic, episodes, by_token=run.config.critic.method == "tokens"):
+        numbers = zip(values.q.amin(dim=-1).tolist(), values.v.amin(dim=-1).tolist(), strict=True)
+        found += [[(turn.utterance.text, *next(numbers)) for turn in episode.turns] for episode in part]
+    return found
