@@ -26,6 +26,7 @@ from archer.commands import (
     Score,
     Show,
     Train,
+    View,
 )
 from archer.config import RunConfig
 from archer.conversations import check_file
@@ -34,6 +35,7 @@ from archer.envs import make_factory
 from archer.report.console import interval, print_table, render_game, show
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build, parse_assignment, read_yaml
+from archer.view import view
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -286,6 +288,7 @@ _RUNNERS: dict[type, Any] = {
     Collect: _collect,
     Score: _score,
     Show: _show,
+    View: view,
     Doctor: _doctor,
     Compare: _compare,
     Bench: _bench,

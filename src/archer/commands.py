@@ -122,6 +122,20 @@ class Show:
 
 
 @dataclass(frozen=True)
+class View:
+    """Look at runs in the browser: curves, settings, and every game with what the critic thought of each utterance."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, or folders that hold some; they may still be training."""
+    port: int = 8765
+    """Of the local page, which no other machine can reach; 0 takes a free one."""
+    export: Path | None = None
+    """Write one HTML file that opens without a server or a network, instead of serving."""
+    games: int = 50
+    """Games of each kind that an exported file holds, the newest."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Say how healthy a run's critic is: a verdict in plain words, and the numbers behind it.
 
@@ -214,5 +228,5 @@ class Presets:
     """Print one JSON object."""
 
 
-Command = Train | Evaluate | Play | Collect | Score | Show | Doctor | Compare | Bench | Envs | CheckEnv | Presets
+Command = Train | Evaluate | Play | Collect | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv | Presets
 """Whatever was asked for."""

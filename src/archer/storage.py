@@ -66,6 +66,14 @@ def read_shard(path: Path) -> list[Episode]:
     return [_from_row(row) for row in table.to_pylist()]
 
 
+def read_rows(path: Path, start: int, count: int) -> list[Episode]:
+    """Some episodes of a shard; IndexError where it has not so many."""
+    table = pq.read_table(path).slice(start, count)
+    if start < 0 or table.num_rows < count:
+        raise IndexError(f"{path} has no episodes {start} to {start + count - 1}")
+    return [_from_row(row) for row in table.to_pylist()]
+
+
 def count_rows(path: Path) -> int:
     """Episodes in a shard, 0 where there is none."""
     return int(pq.read_metadata(path).num_rows) if path.exists() else 0

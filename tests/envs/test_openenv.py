@@ -75,7 +75,7 @@ def test_a_game_is_played_over_the_line(url: str) -> None:
 def test_nothing_is_wrong_with_it(url: str) -> None:
     make = make_factory("openenv", {"url": url, "observation": "text"})
     assert [f for f in check(make, 4) if f.level == "error"] == []
-    with pytest.raises(KeyError, match="no field 'nothing', but .*text"):
+    with pytest.raises(KeyError, match=r"no field 'nothing', but .*text"):
         make_factory("openenv", {"url": url, "observation": "nothing"})().reset(seed=0)
     with pytest.raises(ValueError, match="url must start"):
         make_factory("openenv", {"url": "localhost"})

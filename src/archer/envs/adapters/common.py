@@ -1,21 +1,11 @@
-"""What adapters share: packages that only some need, and commands as interpreters of text games take them."""
+"""What adapters share: commands as interpreters of text games take them, and players of what is possible."""
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Iterable
-from typing import Any
 
 from archer.types import Observation
-
-
-def need(package: str, extra: str) -> Any:
-    """The package, or a ValueError that says how to install it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ValueError(f"{package} is not installed: pip install 'archer[{extra}]' ({error})") from error
 
 
 def command_of(utterance: str) -> str:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from archer.envs.adapters.common import need
 from archer.envs.base import Player
+from archer.extras import need
 from archer.types import Observation
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from archer.envs.adapters.common import need
 from archer.envs.base import Info
+from archer.extras import need
 from archer.types import Observation
 
 

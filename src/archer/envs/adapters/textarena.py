@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from archer.envs.adapters.common import need
+from archer.extras import need
 from archer.types import Observation
 
 

@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from archer.envs.adapters.common import AnyPossible, command_of, listed, need
+from archer.envs.adapters.common import AnyPossible, command_of, listed
 from archer.envs.base import Player
 from archer.envs.game import at_least
+from archer.extras import need
 from archer.types import Observation
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from archer.envs.adapters.common import need
 from archer.envs.game import Game, Reply, at_least
+from archer.extras import need
 from archer.types import Observation
 
 _ACTION = re.compile(r"\s*(search|click)\s*\[([^\]]*)\]\s*", re.IGNORECASE)

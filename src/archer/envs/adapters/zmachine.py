@@ -9,8 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from archer.envs.adapters.common import AnyPossible, command_of, listed, need
+from archer.envs.adapters.common import AnyPossible, command_of, listed
 from archer.envs.game import at_least, one_of
+from archer.extras import need
 from archer.types import Observation
 
 REFUSED = {

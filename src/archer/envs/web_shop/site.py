@@ -12,8 +12,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from archer.envs.adapters.common import need
 from archer.envs.web_shop.catalogue import Goal, Product, goals, products, reward, search
+from archer.extras import need
 
 SHOWN = 10
 """Products on a page of results, as in the original."""

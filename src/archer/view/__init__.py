@@ -1,0 +1,23 @@
+"""`archer view`: runs in a browser."""
+
+from __future__ import annotations
+
+from archer.commands import View
+
+
+def view(command: View) -> None:
+    """Write runs to one HTML file, or serve them until stopped."""
+    from archer.comparison.curves import find_runs
+
+    if command.games < 0:
+        raise ValueError(f"--games must not be negative, got {command.games}")
+    runs = find_runs(command.runs)
+    if command.export is not None:
+        from archer.view.export import export
+
+        export(runs, command.export, command.games)
+        print(command.export)
+        return
+    from archer.view.server import serve
+
+    serve(runs, command.port, lambda address: print(f"{address}  (Ctrl+C ends it)", flush=True))

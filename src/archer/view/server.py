@@ -1,0 +1,101 @@
+"""The pages over HTTP: to this machine only, from these pages only, of the given folders only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archer.extras import need
+from archer.view.data import Query, RunView, differences
+
+STATIC = Path(__file__).with_name("static")
+POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
+)
+"""Nothing is loaded from elsewhere, and no text that a model or an environment wrote becomes a script."""
+
+
+def create_app(runs: Sequence[Path], hosts: Sequence[str] = ("127.0.0.1", "localhost")) -> Any:
+    """The application for some run folders; ``hosts`` are the names it may be called by."""
+    flask = need("flask", "view")
+    views = {str(number): RunView(path) for number, path in enumerate(runs)}
+    app = flask.Flask(__name__, static_folder=str(STATIC), static_url_path="/static")
+
+    @app.before_request  # type: ignore[untyped-decorator]
+    def guard() -> Any:
+        """Refuse calls in another name (DNS rebinding) and from other pages."""
+        called, origin = (
+            flask.request.host.rpartition(":")[0] or flask.request.host,
+            flask.request.headers.get("Origin"),
+        )
+        if called not in hosts or (origin is not None and origin != flask.request.host_url.rstrip("/")):
+            return flask.jsonify(error="this page answers to its own address only"), 403
+        return None
+
+    @app.after_request  # type: ignore[untyped-decorator]
+    def protect(response: Any) -> Any:
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.errorhandler(ValueError)  # type: ignore[untyped-decorator]
+    def wrong(error: ValueError) -> Any:
+        return flask.jsonify(error=str(error)), 400
+
+    @app.errorhandler(LookupError)  # type: ignore[untyped-decorator]
+    def missing(error: LookupError) -> Any:
+        return flask.jsonify(error=str(error)), 404
+
+    def view(run: str) -> RunView:
+        if run not in views:
+            raise LookupError(f"there is no run {run!r}")
+        return views[run]
+
+    @app.route("/")  # type: ignore[untyped-decorator]
+    def page() -> Any:
+        return flask.send_from_directory(STATIC, "index.html")
+
+    @app.route("/api/runs")  # type: ignore[untyped-decorator]
+    def overviews() -> Any:
+        found = {number: view.overview() for number, view in views.items()}
+        return flask.jsonify(runs=found, differences=differences([one["config"] for one in found.values()]))
+
+    @app.route("/api/runs/<run>/episodes")  # type: ignore[untyped-decorator]
+    def episodes(run: str) -> Any:
+        return flask.jsonify(view(run).episodes(query_of(flask.request.args)))
+
+    @app.route("/api/runs/<run>/episodes/<source>/<int:iteration>/<int:row>")  # type: ignore[untyped-decorator]
+    def episode(run: str, source: str, iteration: int, row: int) -> Any:
+        return flask.jsonify(view(run).episode(source, iteration, row))
+
+    return app
+
+
+def query_of(arguments: Mapping[str, str]) -> Query:
+    """A query from an address; ValueError naming what is no number or unknown."""
+    kinds: dict[str, type] = {
+        "source": str, "sort": str, "descending": int, "offset": int, "limit": int, "least": float, "most": float,
+        "end": str, "text": str, "iteration": int,
+    }  # fmt: skip
+    read: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name not in kinds:
+            raise ValueError(f"unknown {name!r}; known: {', '.join(kinds)}")
+        if value != "":
+            try:
+                read[name] = kinds[name](value)
+            except ValueError:
+                raise ValueError(f"{name} must be a number, got {value!r}") from None
+    if "descending" in read:
+        read["descending"] = bool(read["descending"])
+    return Query(**read)
+
+
+def serve(runs: Sequence[Path], port: int, ready: Any = lambda address: None) -> None:
+    """Serve until stopped; ``ready`` hears the address."""
+    serving = need("werkzeug.serving", "view")
+    server = serving.make_server("127.0.0.1", port, create_app(runs), threaded=True)
+    ready(f"http://127.0.0.1:{server.server_port}/")
+    server.serve_forever()
