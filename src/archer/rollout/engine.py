@@ -20,7 +20,7 @@ from archer.types import Ids, LogProbs, Utterance
 
 TOKENS_AT_ONCE = 4096
 """Most tokens of one forward pass: bounds its memory, and how long a long prompt keeps the others waiting."""
-FEWEST = 4
+FEWEST = 16
 """Matrix products of fewer rows may round differently than those of more; with at least so many, no game depends on
 what is played beside it."""
 
