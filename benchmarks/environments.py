@@ -1,6 +1,6 @@
 """How fast environments answer by themselves, on our seats, and in processes of their own; no model takes part.
 
-    python benchmarks/environments.py [--game detective.z5] [--json]
+    python benchmarks/environments.py [--game detective.z5] [--as-json]
 
 A seat checks everything that an environment returns and is ready to replace it; a process is asked over a pipe. Medians
 of several rounds, the three ways taking turns.
@@ -50,7 +50,7 @@ class Speed:
         return self.alone / self.seat
 
 
-def main(game: Path | None = None, seconds: float = 1.0, rounds: int = 3, json_: bool = False) -> None:
+def main(game: Path | None = None, seconds: float = 1.0, rounds: int = 3, as_json: bool = False) -> None:
     """Measure all of them. game: file for the Z-machine; seconds: of each round."""
     wanted: dict[str, tuple[str, Mapping[str, Any]]] = {name: ("", {}) for name in ENVS} | ADAPTED
     if game is not None:
@@ -59,7 +59,7 @@ def main(game: Path | None = None, seconds: float = 1.0, rounds: int = 3, json_:
             "jericho", {"game": str(game), "interpreter": "jericho", "shows": ["place", "inventory", "commands"]},
         )  # fmt: skip
     found = [measure(name, *what, seconds, rounds) for name, what in wanted.items()]
-    if json_:
+    if as_json:
         print(json.dumps([vars(speed) | {"overhead": speed.overhead} for speed in found]))
         return
     table = Table("environment", "package", "alone, steps/s", "seat", "ratio", "process")
