@@ -80,7 +80,7 @@ class _Ahead:
 def gathering(run: Run) -> Iterator[Callable[[], Games]]:
     """Within, each call gives the next iteration's games."""
     if not run.config.rollout.overlap:
-        yield lambda: collect(run, run.agent.actor, run.iteration + 1, run.agent.policy_version)
+        yield lambda: collect(run, run.agent.policy, run.iteration + 1, run.agent.policy_version)
         return
     thread = ThreadPoolExecutor(1, "player")
     try:

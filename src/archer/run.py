@@ -114,6 +114,8 @@ def assemble(
         agent.critic = begin_critic(config, actor, demonstrations)
         agent.target_critic = agent.critic.target()
         agent.critic_optimizer = make_optimizer(agent.critic, config.critic)
+    if config.actor.average and config.actor.method != "none":
+        agent.mean = deepcopy(actor).requires_grad_(False)
     if config.rollout.overlap:
         agent.behavior = deepcopy(actor).requires_grad_(False)
     if config.actor.method == "baseline":
@@ -128,7 +130,7 @@ def assemble(
         environments=None if make_env is None else host(make_env, config.rollout),
         agent=agent,
         replay=Replay(config.replay_turns),
-        sampler=SiblingSampler(actor, Sampling.of(config.rollout)),
+        sampler=SiblingSampler(agent.policy, Sampling.of(config.rollout)),
         kept_values=KeptValues(config.critic.keep_values) if config.critic.keep_values else None,
     )
 
@@ -164,7 +166,9 @@ def save(run: Run) -> None:
     """Write the checkpoint of the run's current iteration."""
 
     def fill(folder: Path) -> None:
-        run.agent.actor.save_pretrained(folder / "actor")
+        run.agent.policy.save_pretrained(folder / "actor")  # what others load is what was measured
+        if run.agent.mean is not None:
+            run.agent.actor.save_pretrained(folder / "learner")
         if run.agent.behavior is not None:
             run.agent.behavior.save_pretrained(folder / "behavior")
         for name, (network, optimizer) in _networks(run.agent).items():
@@ -197,7 +201,8 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         raise CheckpointError(
             f"{folder.path} has no checkpoint yet: it was stopped during the supervised start; delete it and train anew"
         )
-    actor = load_actor(config, checkpoint)
+    averaged = bool(config.actor.average) and config.actor.method != "none"
+    actor = load_actor(config, checkpoint, "learner" if averaged else "actor")
     run = assemble(config, folder, target if target is not None else config.env.name, actor, [])
     for name, (network, optimizer) in _networks(run.agent).items():
         if network is not None:
@@ -207,6 +212,8 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     state = read_state(checkpoint)
     run.iteration, run.games_before = state["iteration"], state["games_before"]
     run.agent.policy_version = state["policy_version"]
+    if run.agent.mean is not None:
+        run.agent.mean.load_state_dict(load_actor(config, checkpoint).state_dict())
     if run.agent.behavior is not None:
         run.agent.behavior = load_actor(config, checkpoint, "behavior").requires_grad_(False)
         run.agent.behavior_version = state["behavior_version"]

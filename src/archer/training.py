@@ -84,7 +84,7 @@ def measure(run: Run, games: int) -> list[Episode]:
     """Evaluation games of the policy as it is."""
     assert run.environments is not None, "only where there is an environment"
     return evaluate_actor(
-        run.agent.actor, run.environments, games,
+        run.agent.policy, run.environments, games,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
         policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
     )  # fmt: skip
@@ -134,11 +134,10 @@ def start(
             seed=[config.seed, 0, ACTOR_START], report=progress.advance,
         )  # fmt: skip
         spent += time.perf_counter() - began
+        run.agent.begin_anew()  # whatever plays was copied before that
         _measure_before_games(
             run, log, progress, "what the demonstrations taught", folder.path / "offline.parquet", spent
         )
-    if run.agent.behavior is not None:  # it was copied before the actor's start
-        run.agent.follow()
     keep_demonstrations(run, lambda: demonstrations)
     save(run)
     attach_anchor(run)

@@ -16,7 +16,7 @@ from archer.losses import kl_penalty
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch, Siblings, TokenIndex, collate
-from archer.optimize import split
+from archer.optimize import polyak_update, split
 from archer.replay import Replay, draw
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -54,6 +54,8 @@ def update_actor(
             found: Found = []
             norm = agent.actor_optimizer.step(_losses(agent, reference, episodes, siblings, credit, config, found))
             agent.policy_version += 1
+            if agent.mean is not None:
+                polyak_update(agent.mean, agent.actor, config.average)
             metrics.append({key: sum(part[key] * weight for part, weight in found) for key in found[0][0]})
             metrics[-1]["grad_norm"] = norm
     return {f"actor/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}

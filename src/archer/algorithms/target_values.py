@@ -50,7 +50,7 @@ class FreshValues:
         if high.resamples and sampler is not None:
             self._siblings = dict(zip(map(id, games), sampler.sample(games, 1, seed), strict=True))
         if high.reweighs:
-            self._ratios = dict(zip(map(id, games), policy_ratios(agent.actor, games), strict=True))
+            self._ratios = dict(zip(map(id, games), policy_ratios(agent.policy, games), strict=True))
 
     def __call__(self, batch: EpisodeBatch) -> Values:
         if self._siblings:  # only targets ask what siblings get

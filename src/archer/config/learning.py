@@ -142,6 +142,9 @@ class ActorConfig(OptimizerConfig):
     """`awr` only: largest weight."""
     threshold: Annotated[float, Field(strict=True)] = 0.0
     """`filtered` only: advantage above which an utterance is cloned, in units of return."""
+    average: Fraction = 0.0
+    """The policy that plays, is measured and is kept is a running mean of the actor's weights, of which each update's
+    have this share; 0 for the newest weights themselves. `awr`, `filtered` and `cloning` only."""
     kl: Weight = 0.0
     """Weight of the KL divergence to the actor before the first game, in units of return per nat and utterance."""
 
@@ -161,6 +164,11 @@ class ActorConfig(OptimizerConfig):
             )
         if self.advantage == "siblings" and self.siblings < 2:
             raise ValueError("advantage='siblings' compares siblings, so siblings must be at least 2")
+        if self.average and (fresh or self.method not in ("awr", "filtered", "cloning")):
+            raise ValueError(
+                f"average={self.average} lets a mean of earlier weights play, and method={self.method!r} on "
+                f"{self.utterances} utterances learns from what the newest say; set average to 0"
+            )
         if self.epochs > 1 and not (self.method == "ppo" and fresh):
             raise ValueError(
                 f"epochs={self.epochs} takes several steps on the same fresh utterances, which only method='ppo' "

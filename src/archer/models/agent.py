@@ -35,15 +35,29 @@ class Agent:
     baseline_optimizer: Optimizer | None = None
     policy_version: int = 0
     """Actor updates so far."""
+    mean: Actor | None = None
+    """The running mean of the actor's weights, where that is what plays; None where the actor itself does."""
     behavior: Actor | None = None
     """The policy that plays while the actor is updated; None where the actor itself plays, in between."""
     behavior_version: int = 0
     """Actor updates that the behavior policy has seen."""
 
+    @property
+    def policy(self) -> Actor:
+        """What plays, is measured and is kept as the run's agent."""
+        return self.actor if self.mean is None else self.mean
+
+    def begin_anew(self) -> None:
+        """Let the policy and the behavior policy take over the actor's weights as they are."""
+        if self.mean is not None:
+            self.mean.load_state_dict(self.actor.state_dict())
+        if self.behavior is not None:
+            self.follow()
+
     def follow(self) -> None:
-        """Let the behavior policy take over the actor's weights."""
+        """Let the behavior policy take over the policy's weights."""
         assert self.behavior is not None, "only where one plays ahead"
-        self.behavior.load_state_dict(self.actor.state_dict())
+        self.behavior.load_state_dict(self.policy.state_dict())
         self.behavior_version = self.policy_version
 
     @property
