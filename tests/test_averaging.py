@@ -1,0 +1,68 @@
+"""The running mean of the actor's weights: what it is, that it plays, and that a run keeps both."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import archer
+from archer.algorithms.actor import update_actor
+from archer.checkpoint import latest_checkpoint
+from archer.config import ActorConfig
+from archer.models.actor import Actor
+from archer.models.agent import Agent
+from archer.replay import Replay
+from archer.rollout.siblings import SiblingSampler
+from archer.types import Episode
+from tests.conftest import SAMPLING
+from tests.test_training import _config
+
+
+def _weights(actor: Actor) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in actor.parameters()]
+
+
+def test_each_update_has_its_share_of_the_mean(agent: Agent, episodes: list[Episode]) -> None:
+    replay = Replay(1000)
+    replay.add(episodes)
+    agent.mean = deepcopy(agent.actor).requires_grad_(False)
+    before = _weights(agent.actor)
+    config = ActorConfig(method="awr", updates=1, batch_turns=8, average=0.25, demonstrations=0.0)
+    update_actor(agent, None, replay, config, sampler=SiblingSampler(agent.policy, SAMPLING), seed=[0])
+    once = _weights(agent.actor)
+    for old, new, mean in zip(before, once, _weights(agent.mean), strict=True):
+        assert torch.allclose(mean, 0.75 * old + 0.25 * new, atol=1e-7)
+    update_actor(agent, None, replay, config, sampler=SiblingSampler(agent.policy, SAMPLING), seed=[1])
+    for old, first, second, mean in zip(before, once, _weights(agent.actor), _weights(agent.mean), strict=True):
+        assert torch.allclose(mean, 0.5625 * old + 0.1875 * first + 0.25 * second, atol=1e-7)
+    assert agent.policy is agent.mean
+    agent.begin_anew()
+    assert all(map(torch.equal, _weights(agent.mean), _weights(agent.actor)))
+
+
+def test_the_mean_is_what_is_measured_and_loaded(tmp_path: Path) -> None:
+    archer.train(_config(actor={"average": 0.05, "kl": 0.0}, iterations=2), tmp_path / "run")
+    checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    policy, learner = Actor.from_pretrained(checkpoint / "actor"), Actor.from_pretrained(checkpoint / "learner")
+    assert not all(map(torch.equal, _weights(policy), _weights(learner)))
+    loaded = archer.load(tmp_path / "run").actor
+    assert all(map(torch.equal, _weights(loaded), _weights(policy)))
+
+
+def test_without_it_there_is_one_actor(tmp_path: Path) -> None:
+    archer.train(_config(actor={"average": 0.0}, iterations=1), tmp_path / "run")
+    checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None and not (checkpoint / "learner").exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method": "reinforce"}, {"utterances": "fresh"}, {"method": "ppo", "utterances": "played"}]
+)
+def test_who_learns_from_what_the_newest_weights_say_plays_with_them(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"average=0\.1 .* set average to 0"):
+        ActorConfig(average=0.1, **settings)
