@@ -70,6 +70,11 @@ function show(observation) {
   return typeof observation === "string" ? observation : observation.map((message) => `${message.role}: ${message.content}`).join("\n");
 }
 
+// A table that scrolls sideways where there is little room, by keyboard too.
+function wide(name, table) {
+  return make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": name }, table);
+}
+
 function number(value, digits = 2) {
   return value === null || value === undefined ? "–" : typeof value === "number" ? value.toFixed(digits) : String(value);
 }
@@ -107,12 +112,12 @@ function outcome(all) {
       ...[run.config.env.name, `${run.iterations.at(-1) ?? 0} of ${run.config.iterations}`, number((run.metrics.games || []).at(-1), 0), number(measured[0]), number(summary.return_mean ?? measured.at(-1)), number(summary.reference_return)].map((text) => make("td", {}, text)));
   });
   const header = ["run", "task", "iterations", "games", "return before", "return now", "best known"].map((text) => make("th", { scope: "col" }, text));
-  return make("div", { className: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, header)), make("tbody", {}, rows)));
+  return wide("What came of the runs", make("table", {}, make("thead", {}, make("tr", {}, header)), make("tbody", {}, rows)));
 }
 
 function settings(values, names) {
   const rows = Object.entries(values).map(([name, cells]) => make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((cell) => make("td", {}, JSON.stringify(cell) ?? "–"))));
-  return make("div", { className: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "setting"), ...names.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, rows)));
+  return wide("Settings", make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "setting"), ...names.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, rows)));
 }
 
 function flat(values, prefix = "") {
@@ -206,7 +211,7 @@ function table(found) {
   const rows = found.rows.map((row) => make("tr", {},
     make("td", {}, make("a", { href: `#episode/${state.run}/${state.source}/${row.iteration}/${row.row}` }, number(row.return))),
     ...[row.length, row.iteration, row.seed, row.end].map((value) => make("td", {}, String(value)))));
-  return make("div", { className: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, header)), make("tbody", {}, rows)));
+  return wide("Games", make("table", {}, make("thead", {}, make("tr", {}, header)), make("tbody", {}, rows)));
 }
 
 function pager(found) {
