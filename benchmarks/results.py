@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from archer.comparison.methods import Method
 from archer.files import write_json, write_text
 from archer.report.comparison_tables import cost_text, estimate_text, ratio_text
 from archer.runfolder import RunFolder
+from archer.settings import to_yaml
 
 SMOOTH = 5
 
@@ -56,8 +58,12 @@ def keep(run: Path, kept: Path) -> None:
     part.mkdir(parents=True)
     rows = [{key: row[key] for key in COLUMNS if key in row} for row in folder.metrics()]
     write_text(part / folder.metrics_file.name, "".join(json.dumps(row) + "\n" for row in rows))
-    for name in ("config.yaml", folder.summary_file.name):
-        shutil.copy(run / name, part / name)
+    config = folder.config()
+    if config.start_from is not None:  # of the machine's folders only what says which start
+        config = replace(config, start_from="/".join(Path(config.start_from).parts[-2:]))
+    write_text(part / folder.config_file.name, to_yaml(config))
+    summary = json.loads(folder.summary_file.read_text(encoding="utf-8"))
+    write_json(part / folder.summary_file.name, {k: v for k, v in summary.items() if k not in ("run", "curve")})
     asked = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
     write_text(part / "commit", commit)

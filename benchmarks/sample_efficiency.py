@@ -6,7 +6,7 @@
 
 Every seed has one start, which all methods go on from; offline ones learn from one file of the demonstrator's games.
 What is done is not done again: stop it at any time and start it anew, a run that was cut off goes on from its last
-checkpoint. Of a finished run, what comparisons read is kept in benchmarks/runs, a few kilobytes that are part of the
+checkpoint. Of a finished run, what comparisons read is kept in benchmarks/kept, a few kilobytes that are part of the
 project: so seeds can be added on another day and another machine. The tables of docs/results.md, the pictures beside it
 and docs/results.json are written anew from all that is kept.
 """
@@ -32,7 +32,7 @@ from archer.commands import Train
 from archer.report.comparison import write_comparison
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
-KEPT = Path(__file__).parent / "runs"
+KEPT = Path(__file__).parent / "kept"
 """What is kept of finished runs: TASK/METHOD/seed-N."""
 
 
