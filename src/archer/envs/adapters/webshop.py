@@ -130,9 +130,10 @@ class WebShopHTTP(Game):
     def _told(self, html: str) -> str:
         import bs4
 
-        texts: list[Any] = [
+        soup: Any = bs4.BeautifulSoup(html, "html.parser")  # its types differ from release to release
+        texts = [
             text
-            for text in bs4.BeautifulSoup(html, "html.parser").find_all(string=True)
+            for text in soup.find_all(string=True)
             if text.strip() and text.parent.name not in ("style", "script", "head", "title", "meta", "[document]")
             and not isinstance(text, bs4.Comment)
         ]  # fmt: skip
