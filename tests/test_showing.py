@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,10 @@ from archer.config import (
     CriticStartConfig,
     DemonstrationsConfig,
     EvalConfig,
+    ModelConfig,
     RolloutConfig,
     RunConfig,
+    TinyConfig,
 )
 from archer.report.console import sparkline
 from archer.showing import overview
@@ -25,7 +28,11 @@ from tests.worlds import Guess
 
 
 def _train(path: Path, critic: bool) -> Path:
-    without = {} if critic else {
+    learners: dict[str, Any] = {
+        "critic": CriticConfig(updates=2, batch_turns=16),
+        "actor": ActorConfig(updates=2, batch_turns=16),
+    }
+    without: dict[str, Any] = learners if critic else {
         "critic": CriticConfig(method="none", demonstrations=0.0),
         "critic_start": CriticStartConfig(epochs=0),
         "actor_start": ActorStartConfig(epochs=0),
@@ -36,7 +43,8 @@ def _train(path: Path, critic: bool) -> Path:
         rollout=RolloutConfig(games=8, best_of=0, utterance_tokens=6, parallel=8),
         eval=EvalConfig(every=1, games=4, final_games=6),
         iterations=2,
-        **without,  # type: ignore[arg-type]
+        model=ModelConfig(tiny=TinyConfig(layers=1, width=32, heads=2, vocabulary=300)),
+        **without,
     )
     archer.train(config, path, env=Guess)
     return path
