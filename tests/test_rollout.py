@@ -197,12 +197,16 @@ def test_games_of_one_seed_are_different_games(actor: Actor, episodes: list[Epis
 
 
 class Slow(Echo):
-    """Answers late; remembers in which threads."""
+    """Answers late; remembers in which threads, each of which waits at its first step for two more."""
 
     threads: ClassVar[set[str]] = set()
+    three = threading.Barrier(3)
 
     def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
-        self.threads.add(threading.current_thread().name)
+        name = threading.current_thread().name
+        if name not in self.threads:
+            self.threads.add(name)
+            self.three.wait(timeout=30)
         time.sleep(0.001 * (1 + self.seed % 3))
         return super().step(utterance)
 

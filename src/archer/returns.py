@@ -28,11 +28,7 @@ def lambda_returns(
     Shapes: rewards [N]; next_values [N, H], the value of the state after each turn; terminated and lengths [B],
     the lengths adding up to N. Returns [N, H].
     """
-    alive = torch.ones_like(rewards)
-    turns = torch.tensor(lengths, device=rewards.device)
-    ends = turns.cumsum(0) - 1
-    alive[ends] = 1.0 - torch.tensor(terminated, dtype=rewards.dtype, device=rewards.device)
-    bootstrap = next_values * alive[:, None]
+    turns, ends, bootstrap = _bootstrap(next_values, terminated, lengths)
     gamma = torch.as_tensor(discount, dtype=rewards.dtype, device=rewards.device).expand_as(rewards)[:, None]
     one_step = rewards[:, None] + gamma * bootstrap
     if trace == 0.0:
@@ -45,6 +41,18 @@ def lambda_returns(
         following[longer] = rewards[at, None] + gamma[at] * ((1 - trace) * bootstrap[at] + trace * following[longer])
         returns[at] = following[longer]
     return returns
+
+
+def _bootstrap(
+    next_values: Tensor, terminated: Sequence[bool], lengths: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Turns of each episode and the place of its last one, [B] both; the value behind every turn, [N, H], which is 0
+    where the task has ended."""
+    turns = torch.tensor(lengths, device=next_values.device)
+    ends = turns.cumsum(0) - 1
+    alive = torch.ones_like(next_values[:, :1])
+    alive[ends, 0] = 1.0 - torch.tensor(terminated, dtype=alive.dtype, device=alive.device)
+    return turns, ends, next_values * alive
 
 
 def retrace_returns(
@@ -68,11 +76,8 @@ def retrace_returns(
     Shapes: rewards, traces (c) [N]; values, Q of each turn, and next_values, V of the state after it, [N, H];
     terminated and lengths [B], the lengths adding up to N. Returns [N, H].
     """
-    alive = torch.ones_like(rewards)
-    turns = torch.tensor(lengths, device=rewards.device)
-    ends = turns.cumsum(0) - 1
-    alive[ends] = 1.0 - torch.tensor(terminated, dtype=rewards.dtype, device=rewards.device)
-    returns = rewards[:, None] + discount * next_values * alive[:, None]
+    turns, ends, bootstrap = _bootstrap(next_values, terminated, lengths)
+    returns = rewards[:, None] + discount * bootstrap
     for back in range(1, max(lengths)):  # all episodes at once, from their last turns to their first
         at = ends[turns > back] - back
         returns[at] += discount * traces[at + 1, None] * (returns[at + 1] - values[at + 1])

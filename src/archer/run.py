@@ -114,7 +114,7 @@ def assemble(
         agent.critic = begin_critic(config, actor, demonstrations)
         agent.target_critic = agent.critic.target()
         agent.critic_optimizer = make_optimizer(agent.critic, config.critic)
-    if config.actor.average and config.actor.method != "none":
+    if config.actor.averages:
         agent.mean = deepcopy(actor).requires_grad_(False)
     if config.rollout.overlap:
         agent.behavior = deepcopy(actor).requires_grad_(False)
@@ -201,8 +201,7 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         raise CheckpointError(
             f"{folder.path} has no checkpoint yet: it was stopped during the supervised start; delete it and train anew"
         )
-    averaged = bool(config.actor.average) and config.actor.method != "none"
-    actor = load_actor(config, checkpoint, "learner" if averaged else "actor")
+    actor = load_actor(config, checkpoint, "learner" if config.actor.averages else "actor")
     run = assemble(config, folder, target if target is not None else config.env.name, actor, [])
     for name, (network, optimizer) in _networks(run.agent).items():
         if network is not None:

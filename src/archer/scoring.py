@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archer.api import LoadedRun, load_critic
 from archer.envs.base import ScriptedGame
-from archer.models.critic import values_in_parts
+from archer.models.critic import Critic, values_in_parts
 from archer.rollout.demonstrations import to_episode
 from archer.rollout.history import HISTORIES
 from archer.types import Episode
@@ -31,11 +31,13 @@ class Score:
 
 def score(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[list[Score]]:
     """Q and V of every utterance of every conversation, shape [games][turns]."""
-    critic = load_critic(run)
+    return score_episodes(run, load_critic(run), recorded_episodes(run, games))
+
+
+def score_episodes(run: LoadedRun, critic: Critic, episodes: Sequence[Episode]) -> list[list[Score]]:
+    """The same of episodes, by a critic that is at hand."""
     scores: list[list[Score]] = []
-    for part, values in values_in_parts(
-        critic, recorded_episodes(run, games), by_token=run.config.critic.method == "tokens"
-    ):
+    for part, values in values_in_parts(critic, episodes, by_token=run.config.critic.method == "tokens"):
         found = zip(values.q.amin(dim=-1).tolist(), values.v.amin(dim=-1).tolist(), strict=True)
         scores += [[Score(turn.utterance.text, *next(found)) for turn in episode.turns] for episode in part]
     return scores

@@ -26,6 +26,14 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names: ``{"critic": {"lr": 1e-4}}`` as ``{"critic.lr": 1e-4}``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
 def to_yaml(config: RunConfig) -> str:
     """The complete configuration, as ``overlay`` reads it."""
     return yaml.safe_dump(to_dict(config), sort_keys=False)

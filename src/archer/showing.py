@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archer.api import LoadedRun, load, load_critic
+from archer.api import load, load_critic
 from archer.checkpoint import CheckpointError
-from archer.models.critic import values_in_parts
 from archer.runfolder import RunFolder
+from archer.scoring import score_episodes
 from archer.storage import read_shard
 from archer.types import Episode
 
@@ -94,15 +94,10 @@ def rated(path: Path, episodes: Sequence[Episode], count: int) -> list[tuple[Epi
     places = [round(number * (len(ordered) - 1) / max(1, count - 1)) for number in range(min(count, len(ordered)))]
     chosen = [ordered[place] for place in places]
     try:
-        return list(zip(chosen, _ratings(load(path), chosen), strict=True))
+        run = load(path)
+        scores = score_episodes(run, load_critic(run), chosen)
     except (ValueError, CheckpointError):  # no critic, or no checkpoint yet
         return [(episode, ()) for episode in chosen]
-
-
-def _ratings(run: LoadedRun, episodes: Sequence[Episode]) -> list[Rated]:
-    critic = load_critic(run)
-    found: list[Rated] = []
-    for part, values in values_in_parts(critic, episodes, by_token=run.config.critic.method == "tokens"):
-        numbers = zip(values.q.amin(dim=-1).tolist(), values.v.amin(dim=-1).tolist(), strict=True)
-        found += [[(turn.utterance.text, *next(numbers)) for turn in episode.turns] for episode in part]
-    return found
+    return [
+        (game, [(one.utterance, one.q, one.v) for one in rated]) for game, rated in zip(chosen, scores, strict=True)
+    ]

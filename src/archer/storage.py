@@ -57,18 +57,23 @@ def write_shard(path: Path, episodes: Sequence[Episode], iteration: int) -> None
 
 def read_shard(path: Path) -> list[Episode]:
     """Read every episode of a shard; states of a conversation that only grew are views of one array."""
+    return [_from_row(row) for row in _read_table(path).to_pylist()]
+
+
+def _read_table(path: Path) -> pa.Table:
+    """A shard's rows; StorageError for what is none."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise StorageError(f"{path}: not a readable episode shard: {error}") from error
     if not table.schema.equals(SCHEMA):
         raise StorageError(f"{path}: a Parquet file, but not of episodes; its columns are {table.column_names}")
-    return [_from_row(row) for row in table.to_pylist()]
+    return table
 
 
 def read_rows(path: Path, start: int, count: int) -> list[Episode]:
     """Some episodes of a shard; IndexError where it has not so many."""
-    table = pq.read_table(path).slice(start, count)
+    table = _read_table(path).slice(start, count)
     if start < 0 or table.num_rows < count:
         raise IndexError(f"{path} has no episodes {start} to {start + count - 1}")
     return [_from_row(row) for row in table.to_pylist()]

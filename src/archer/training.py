@@ -12,6 +12,7 @@ from typing import Any
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
 from archer.algorithms.critic import start_critic, update_critic
+from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.likelihood import as_said_by
 from archer.algorithms.supervised import clone, start_actor
 from archer.beginning import Beginning, begin
@@ -110,7 +111,8 @@ def start(
     if demonstrations and config.supervised.epochs and begun.source is None:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
-    if config.critic.method == "retrace":
+    high = HIGH_LEVELS.get(config.critic.method)
+    if high is not None and high.reweighs:
         demonstrations = as_said_by(actor, demonstrations)
     if demonstrations:
         write_shard(folder.demonstrations_file, demonstrations, 0)

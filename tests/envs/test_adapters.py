@@ -11,10 +11,11 @@ import pytest
 
 from archer.envs import ADAPTERS, make_factory
 from archer.envs.adapters.batched import ArcherBatched, LMRLGym
+from archer.envs.adapters.common import clean
 from archer.envs.adapters.gymnasium import Gymnasium
 from archer.envs.adapters.textarena import TextArena
 from archer.envs.adapters.textworld import TextWorld, _generated
-from archer.envs.adapters.zmachine import ZMachine, clean
+from archer.envs.adapters.zmachine import ZMachine
 from archer.envs.base import Demonstrated, play_scripted
 from archer.envs.checking import check
 

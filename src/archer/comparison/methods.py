@@ -12,7 +12,7 @@ import numpy as np
 
 from archer.comparison.curves import Axis, RunCurve
 from archer.comparison.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
-from archer.settings import to_dict
+from archer.settings import flatten, to_dict
 
 NOT_THE_METHOD = (
     "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval", "start_from", "iterations",
@@ -127,13 +127,9 @@ def method_labels(curves: Sequence[RunCurve]) -> list[str]:
     return labels
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the method by their dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if prefix or name not in NOT_THE_METHOD:
-            flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+    return flatten({name: value for name, value in settings.items() if name not in NOT_THE_METHOD})
 
 
 def _written(value: object) -> str:

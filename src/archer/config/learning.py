@@ -148,6 +148,11 @@ class ActorConfig(OptimizerConfig):
     kl: Weight = 0.0
     """Weight of the KL divergence to the actor before the first game, in units of return per nat and utterance."""
 
+    @property
+    def averages(self) -> bool:
+        """Whether a running mean of the actor's weights is the policy."""
+        return self.average > 0 and self.method != "none"
+
     def __post_init__(self) -> None:
         if self.method == "none":
             return

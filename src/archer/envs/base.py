@@ -57,6 +57,15 @@ class ScriptedTask(Demonstrated, Referenced, Protocol):
         """The strongest scripted player known, whose mean return is ``reference_return``."""
 
 
+NOT_UNDER_WAY = "the game is over or was never started: call reset() before step()"
+"""What a step says where there is no game."""
+
+
+def begin_episode(env: Environment, seed: int | None, options: Mapping[str, object] | None = None) -> Any:
+    """What ``reset`` returns; environments need not take options where there are none."""
+    return env.reset(seed=seed, **({"options": options} if options else {}))
+
+
 def close(env: Environment) -> None:
     """Close an environment that can be closed."""
     method = getattr(env, "close", None)
@@ -165,12 +174,18 @@ def play_scripted_games(env: Environment, player: Callable[[int], Player], seeds
     return [play_scripted(env, player(seed + 1), seed) for seed in seeds]
 
 
-def play_scripted(env: Environment, player: Player, seed: int, max_turns: int = 1000) -> ScriptedGame:
-    """Play one game of a scripted player to its end, or to ``max_turns``.
+def play_scripted(
+    env: Environment,
+    player: Player,
+    seed: int,
+    max_turns: int = 1000,
+    options: Mapping[str, object] | None = None,
+) -> ScriptedGame:
+    """Play one game of a scripted player to its end, or to ``max_turns``; ``options`` are those of ``reset``.
 
     Raises ContractError where the environment or the player returns something else than it should.
     """
-    observation, _ = check_reset(env.reset(seed=seed))
+    observation, _ = check_reset(begin_episode(env, seed, options))
     observations = [observation]
     utterances: list[str] = []
     rewards: list[float] = []

@@ -132,14 +132,14 @@ def _told(error: Exception) -> str:
     return f"{where}{type(error).__name__}: {error}"
 
 
-def _play(env: Environment, player: Player, seed: int, said: Sequence[str] | None = None) -> Trace:
-    """One game of ``player``, or what was ``said`` in another once more."""
+def _play(env: Environment, player: Player, seed: int, most: int = MOST_TURNS) -> Trace:
+    """One game of ``player``, of at most so many turns."""
     observation, _ = check_reset(env.reset(seed=seed))
     words: list[str] = []
     heard, rewards = [observation], []
     over = False
-    while not over and len(words) < (MOST_TURNS if said is None else len(said)):
-        word = player(observation) if said is None else said[len(words)]
+    while not over and len(words) < most:
+        word = player(observation)
         if not isinstance(word, str):
             raise ContractError(f"the demonstrator returned {word!r}; a player must return a string")
         try:
@@ -180,7 +180,8 @@ def _repeats(make: Callable[[], Environment], first: Trace) -> Finding:
     try:
         random.seed(12345)
         np.random.seed(12345)  # as another run would have left them
-        again = _play(make(), _prober(0), 0, first.said)
+        words = iter(first.said)
+        again = _play(make(), lambda _: next(words), 0, len(first.said))
     finally:
         random.setstate(state)
         np.random.set_state(numbers)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from archer.envs.base import ScriptedTask
+from archer.envs.base import NOT_UNDER_WAY, ScriptedTask, play_scripted
 from archer.types import Observation
 
 
@@ -57,7 +57,7 @@ class Game(ABC):
     def step(self, utterance: str) -> tuple[Observation, float, bool, bool, dict[str, object]]:
         """Say something. Raises RuntimeError where no game is under way."""
         if not self._playing:
-            raise RuntimeError("the game is over or was never started: call reset() before step()")
+            raise RuntimeError(NOT_UNDER_WAY)
         self._turn += 1
         reply = self.hear(utterance)
         truncated = not reply.over and self._turn >= self.max_turns
@@ -67,14 +67,8 @@ class Game(ABC):
 
 def mean_return(task: ScriptedTask, starts: Sequence[Mapping[str, object]]) -> float:
     """Mean return of the reference over one game for each of ``starts``, the options of ``reset``."""
-    total = 0.0
-    for options in starts:
-        observation, _ = task.reset(options=options)
-        player, over = task.reference(0), False
-        while not over:
-            observation, reward, terminated, truncated, _ = task.step(player(observation))
-            total, over = total + reward, terminated or truncated
-    return total / len(starts)
+    games = [play_scripted(task, task.reference(0), seed=0, options=options) for options in starts]
+    return sum(game.return_ for game in games) / len(games)
 
 
 def at_least(name: str, value: object, least: int) -> int:

@@ -14,7 +14,7 @@ from concurrent.futures import TimeoutError as Late
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from archer.envs.base import Environment, close
+from archer.envs.base import Environment, begin_episode, close
 from archer.envs.faults import Fault
 from archer.envs.processes import ProcessPool
 
@@ -77,7 +77,7 @@ class _Watched:
         self._env, self._timeout = env, timeout
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, object] | None = None) -> Any:
-        return self._within(lambda: self._env.reset(seed=seed, **({"options": options} if options else {})))
+        return self._within(lambda: begin_episode(self._env, seed, options))
 
     def step(self, utterance: str) -> Any:
         return self._within(lambda: self._env.step(utterance))
@@ -111,7 +111,7 @@ class _Asynchronous:
         self._env, self._loop, self._timeout = env, loop, timeout
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, object] | None = None) -> Any:
-        return self._await(self._env.reset(seed=seed, **({"options": options} if options else {})))
+        return self._await(begin_episode(self._env, seed, options))
 
     def step(self, utterance: str) -> Any:
         return self._await(self._env.step(utterance))

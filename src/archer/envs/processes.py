@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from archer.envs.base import Environment, check_reset, check_step, close
+from archer.envs.base import Environment, begin_episode, check_reset, check_step, close
 from archer.envs.faults import Fault, fault_of
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads as they happen to be
@@ -144,8 +144,7 @@ def _serve(line: Connection, make_env: Callable[[], Environment]) -> None:
         if method == "close":
             return close(copies.pop(number))
         if method == "reset":
-            seed, options = arguments
-            return check_reset(finished(copies[number].reset(seed=seed, **({"options": options} if options else {}))))
+            return check_reset(finished(begin_episode(copies[number], *arguments)))
         return check_step(finished(copies[number].step(*arguments)))
 
     while True:

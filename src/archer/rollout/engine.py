@@ -68,10 +68,8 @@ class Engine:
         trunk and a number of its tokens, come before ``ids``.
         """
         row = self._free.pop()
-        self._keys[row] = stream_key(seed)
         self._trunk[row], self._shared[row] = shared
-        self._cached[row], self._filled[row] = 0, 0
-        self.give(row, ids)
+        self.restart(row, ids, seed)
         return row
 
     def restart(self, row: int, ids: Ids, seed: Sequence[int]) -> None:

@@ -231,9 +231,10 @@ def take_turn(game: Game, utterance: Utterance, rules: Rules) -> Game | Episode 
     game.told = HISTORIES[rules.limits.history](game.told, rules.prompts, observation, room)
     if terminated:
         return _episode(game, End.TERMINATED, everything, rules)
+    reads = game.told.ids
     if truncated or len(game.turns) >= rules.limits.max_turns:
-        return _episode(game, End.TURN_LIMIT, game.told.ids, rules)
-    if len(game.told.ids) > room:
+        return _episode(game, End.TURN_LIMIT, reads, rules)
+    if len(reads) > room:
         return _episode(game, End.TOKEN_LIMIT, everything, rules)
     return game
 

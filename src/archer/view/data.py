@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from archer.extras import need
 from archer.runfolder import RunFolder
-from archer.settings import to_dict
+from archer.settings import flatten, to_dict
 
 if TYPE_CHECKING:
     from archer.models.critic import Critic
@@ -104,9 +104,9 @@ class RunView:
         if source not in SOURCES:
             raise LookupError(f"there are no games {source!r}")
         path = self.folder.path / (f"episodes/{iteration:06d}.parquet" if source == "train" else SOURCES[source])
-        episode = read_rows(path, row, 1)[0] if path.exists() else None
-        if episode is None:
+        if not path.exists():
             raise LookupError(f"{path} is not there")
+        episode = read_rows(path, row, 1)[0]
         judge = _judge(self.folder.path, _newest(self.folder))
         values: Sequence[tuple[float, float]] = judge.values(episode) if judge else []
         turns = [
@@ -161,13 +161,11 @@ class _Judge:
 
     def values(self, episode: Any) -> list[tuple[float, float]]:
         """Q and V of every turn; empty without a critic."""
-        from archer.models.critic import values_in_parts
+        from archer.scoring import score_episodes
 
         if self._critic is None:
             return []
-        by_token = self._run.config.critic.method == "tokens"
-        _, found = next(values_in_parts(self._critic, [episode], by_token=by_token))
-        return list(zip(found.q.amin(dim=-1).tolist(), found.v.amin(dim=-1).tolist(), strict=True))
+        return [(one.q, one.v) for one in score_episodes(self._run, self._critic, [episode])[0]]
 
     def tokens(self, ids: Any) -> list[str]:
         """Every token as text; those that mean something to the model only, such as the one that stops, as ∎."""
@@ -200,17 +198,10 @@ def _number(value: object) -> float | None:
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Dotted settings in which runs differ, with the value of each."""
-    flat = [_flat(config) for config in configs]
+    flat = [flatten(config) for config in configs]
     names = sorted({name for one in flat for name in one})
     return {
         name: [one.get(name) for one in flat]
         for name in names
         if len({json.dumps(one.get(name), sort_keys=True, default=str) for one in flat}) > 1
     }
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found

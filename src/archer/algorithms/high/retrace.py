@@ -13,10 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
-from archer.algorithms.high.targets import Targets
+from archer.algorithms.high.targets import Targets, rewards_of
 from archer.config import CriticConfig
 from archer.models.critic import Values
 from archer.returns import retrace_returns
@@ -27,7 +24,7 @@ def targets(target: Values, episodes: Sequence[Episode], config: CriticConfig) -
     """Retrace for Q, the mean over resampled utterances for V."""
     lengths = tuple(len(episode) for episode in episodes)
     q = retrace_returns(
-        torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v),
+        rewards_of(target, episodes),
         target.q,
         target.v_next(lengths),
         config.trace * target.ratio.clamp(max=1.0),

@@ -29,11 +29,16 @@ class Targets:
     """Expectile of its targets that V learns: 0.5 is their mean, 1 would be their maximum."""
 
 
+def rewards_of(target: Values, episodes: Sequence[Episode]) -> Tensor:
+    """Rewards of every turn, [N], where and as what the target critic's values are."""
+    return torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v)
+
+
 def returns_of(target: Values, episodes: Sequence[Episode], discount: float, trace: float) -> Tensor:
     """λ-returns of every turn of ``episodes`` with the target critic's V behind it, [N, H]."""
     lengths = tuple(len(episode) for episode in episodes)
     return lambda_returns(
-        torch.from_numpy(np.concatenate([episode.rewards for episode in episodes])).to(target.v),
+        rewards_of(target, episodes),
         target.v_next(lengths),
         [episode.terminated for episode in episodes],
         lengths,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from archer.envs.base import Info
+from archer.envs.base import NOT_UNDER_WAY, Info
 from archer.envs.loading import load
 from archer.types import Observation
 
@@ -66,7 +66,7 @@ class ArcherBatched:
         """Say something."""
         result = self._env.step([utterance])[0]
         if result is None:
-            raise RuntimeError("the game is over or was never started: call reset() before step()")
+            raise RuntimeError(NOT_UNDER_WAY)
         observation, reward, done = result[0], result[1], result[2]
         before, self._told = self._told, str(observation)
         new = self._told.removeprefix(before).strip()

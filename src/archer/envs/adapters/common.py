@@ -14,6 +14,12 @@ def command_of(utterance: str) -> str:
     return " ".join("".join(c for c in line if c.isascii() and c.isprintable()).split())[:100]
 
 
+def clean(text: str) -> str:
+    """A game's answer without its prompt, status line and empty lines."""
+    lines = [" ".join(line.split()) for line in text.partition("\n>")[0].splitlines()]
+    return "\n".join(line for line in lines if line)
+
+
 def listed(commands: Iterable[str]) -> str:
     """The line that tells an agent what it can do."""
     return f"Possible: {', '.join(commands)}."

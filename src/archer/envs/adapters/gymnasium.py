@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from archer.envs.base import Player
+from archer.envs.game import one_of
 from archer.extras import need
 from archer.types import Observation
 
@@ -37,8 +38,7 @@ class Gymnasium:
     ) -> None:
         if (id is None) == (env is None):
             raise ValueError("gymnasium: name an environment, id=FrozenLake-v1 for instance, or give env=, a factory")
-        if observe not in ("observation", "render"):
-            raise ValueError(f"observe must be 'observation' or 'render', got {observe!r}")
+        one_of("observe", observe, ("observation", "render"))
         keywords = dict(options or {})
         if observe == "render":
             keywords.setdefault("render_mode", "ansi")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from archer.envs.base import Info
+from archer.envs.base import NOT_UNDER_WAY, Info
 from archer.extras import need
 from archer.types import Observation
 
@@ -51,7 +51,7 @@ class OpenEnv:
     def step(self, utterance: str) -> tuple[Observation, float, bool, bool, Info]:
         """Take an action."""
         if not self._playing:
-            raise RuntimeError("the game is over or was never started: call reset() before step()")
+            raise RuntimeError(NOT_UNDER_WAY)
         result = self._client.step({**self._fields, self._action: utterance})
         self._playing = not result.done
         return self._told(result.observation), float(result.reward or 0.0), bool(result.done), False, {}

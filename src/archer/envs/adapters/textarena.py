@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from archer.envs.base import NOT_UNDER_WAY
 from archer.extras import need
 from archer.types import Observation
 
@@ -47,7 +48,7 @@ class TextArena:
     def step(self, utterance: str) -> tuple[Observation, float, bool, bool, dict[str, object]]:
         """Make a move."""
         if self._game is None:
-            raise RuntimeError("the game is over or was never started: call reset() before step()")
+            raise RuntimeError(NOT_UNDER_WAY)
         outside = random.getstate()
         try:
             random.setstate(self._chance)

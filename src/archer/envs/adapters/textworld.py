@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from archer.envs.adapters.common import AnyPossible, command_of, listed
-from archer.envs.base import Player
+from archer.envs.adapters.common import AnyPossible, clean, command_of, listed
+from archer.envs.base import NOT_UNDER_WAY, Player
 from archer.envs.game import at_least
 from archer.extras import need
 from archer.types import Observation
@@ -63,7 +63,7 @@ class TextWorld:
     def step(self, utterance: str) -> tuple[Observation, float, bool, bool, dict[str, object]]:
         """Give a command."""
         if self._env is None:
-            raise RuntimeError("the game is over or was never started: call reset() before step()")
+            raise RuntimeError(NOT_UNDER_WAY)
         self._turn += 1
         state, _, _ = self._env.step(command_of(utterance) or "look")
         reward, self._score = float(state.score or 0) - self._score, float(state.score or 0)
@@ -85,8 +85,7 @@ class TextWorld:
 
     def _told(self, state: Any, text: str) -> str:
         """Text of the game without its prompt and status line, and the commands that are possible now."""
-        lines = [" ".join(line.split()) for line in text.partition("\n>")[0].splitlines()]
-        told = "\n".join(line for line in lines if line)
+        told = clean(text)
         return f"{told}\n{listed(state.admissible_commands)}" if state.admissible_commands else told
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -11,10 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 from archer.envs.game import Game, Reply, at_least
+from archer.envs.web_shop.env import ACTION
 from archer.extras import need
 from archer.types import Observation
 
-_ACTION = re.compile(r"\s*(search|click)\s*\[([^\]]*)\]\s*", re.IGNORECASE)
 _SUB_PAGES = ("Description", "Features", "Reviews", "Attributes")
 _SCORE = "Your score (min 0.0, max 1.0)"
 
@@ -62,7 +61,7 @@ class WebShopHTTP(Game):
 
     def hear(self, utterance: str) -> Reply:
         """Search or click."""
-        action = _ACTION.fullmatch(utterance)
+        action = ACTION.fullmatch(utterance)
         if action is None or not self._follow(action[1].lower(), action[2].strip()):
             return Reply("Invalid action!", 0.0, info={"success": False})
         page = self._open()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from archer.envs.adapters.common import AnyPossible, command_of, listed
+from archer.envs.adapters.common import AnyPossible, clean, command_of, listed
+from archer.envs.base import NOT_UNDER_WAY
 from archer.envs.game import at_least, one_of
 from archer.extras import need
 from archer.types import Observation
@@ -42,7 +42,7 @@ class ZMachine:
             raise ValueError(f"z-machine: there is no game {game!r}; name a file (.z3, .z5, .z8)")
         for name in shows:
             one_of("shows", name, ("place", "inventory", "commands"))
-        kinds: dict[str, type[_Interpreter]] = {"fernz": _Fernz, "jericho": _Jericho}
+        kinds = {"fernz": _Interpreter, "jericho": _Jericho}
         self._game = kinds[one_of("interpreter", interpreter, tuple(kinds))](game)
         if "commands" in shows and not isinstance(self._game, _Jericho):
             raise ValueError("shows: possible commands are listed by interpreter='jericho' only")
@@ -63,7 +63,7 @@ class ZMachine:
     def step(self, utterance: str) -> tuple[Observation, float, bool, bool, dict[str, object]]:
         """Give a command: its first line."""
         if not self._playing:
-            raise RuntimeError("the game is over or was never started: call reset() before step()")
+            raise RuntimeError(NOT_UNDER_WAY)
         self._turn += 1
         command = command_of(utterance)
         truncated = self._turn >= self.max_turns
@@ -92,52 +92,44 @@ class ZMachine:
         return "\n".join(parts)
 
 
-class _Interpreter(ABC):
-    """What the interpreters have in common."""
+class _Interpreter:
+    """A game under one of the interpreters, which have the same calls."""
 
-    @abstractmethod
+    _env: Any
+
     def __init__(self, game: str) -> None:
-        """Load a game."""
+        self._env = self._load(game)
 
-    @abstractmethod
+    def _load(self, game: str) -> Any:
+        return need("fernz", "z-machine").FernzEnv(game)
+
     def reset(self, seed: int) -> tuple[str, int]:
         """First text and score; games that tell none have 0."""
-
-    @abstractmethod
-    def step(self, command: str) -> tuple[str, int, bool, bool]:
-        """Answer, score, whether the game is over, whether it is won."""
-
-    @abstractmethod
-    def peek(self, command: str) -> str:
-        """What a command would be answered, without giving it."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free what it holds."""
-
-
-class _Fernz(_Interpreter):
-    def __init__(self, game: str) -> None:
-        self._env = need("fernz", "z-machine").FernzEnv(game)
-
-    def reset(self, seed: int) -> tuple[str, int]:
         self._env.seed(seed)
         observation, info = self._env.reset()
-        return clean(observation.text), int(info.get("score", 0))
+        return _text(observation), int(info.get("score", 0))
 
     def step(self, command: str) -> tuple[str, int, bool, bool]:
+        """Answer, score, whether the game is over, whether it is won."""
         observation, _, done, info = self._env.step(command)
         won = bool(self._env.victory())
-        return clean(observation.text), int(info.get("score", 0)), bool(done or won or self._env.game_over()), won
+        return _text(observation), int(info.get("score", 0)), bool(done or won or self._env.game_over()), won
 
     def peek(self, command: str) -> str:
+        """What a command would be answered, without giving it."""
         state = self._env.get_state()
-        answer = clean(self._env.step(command)[0].text)
+        answer = _text(self._env.step(command)[0])
         self._env.set_state(state)
         return answer
 
     def close(self) -> None:
+        """Free what it holds."""
         self._env.close()
+
+
+def _text(observation: Any) -> str:
+    """What was said: fernz wraps it, jericho does not."""
+    return clean(getattr(observation, "text", observation))
 
 
 class _Jericho(_Interpreter):
@@ -148,28 +140,12 @@ class _Jericho(_Interpreter):
     _found: ClassVar[dict[tuple[Any, ...], tuple[str, ...]]] = {}
     _lock = threading.Lock()
 
-    def __init__(self, game: str) -> None:
-        jericho = need("jericho", "textworld")
-        self._env = jericho.FrotzEnv(game)
-        if not self._env.is_fully_supported:
+    def _load(self, game: str) -> Any:
+        env = need("jericho", "textworld").FrotzEnv(game)
+        if not env.is_fully_supported:
             raise ValueError(f"z-machine: jericho does not know {game!r}; interpreter='fernz' plays it")
         self._name = sha256(Path(game).read_bytes()).hexdigest()
-
-    def reset(self, seed: int) -> tuple[str, int]:
-        self._env.seed(seed)
-        observation, info = self._env.reset()
-        return clean(observation), int(info["score"])
-
-    def step(self, command: str) -> tuple[str, int, bool, bool]:
-        observation, _, done, info = self._env.step(command)
-        won = bool(self._env.victory())
-        return clean(observation), int(info["score"]), bool(done or won or self._env.game_over()), won
-
-    def peek(self, command: str) -> str:
-        state = self._env.get_state()
-        answer = clean(self._env.step(command)[0])
-        self._env.set_state(state)
-        return answer
+        return env
 
     def commands(self) -> tuple[str, ...]:
         """What is possible here, in a fixed order."""
@@ -190,9 +166,6 @@ class _Jericho(_Interpreter):
                     jericho.util.extract_objs = nouns
         return self._found[key]
 
-    def close(self) -> None:
-        self._env.close()
-
 
 def _below(number: int, objects: Any) -> frozenset[tuple[int, int]]:
     """What lies, stands and is carried at a place: everything in its branch of the tree, with what it is in."""
@@ -208,9 +181,3 @@ def _below(number: int, objects: Any) -> frozenset[tuple[int, int]]:
                 found.add((child, parent))
                 unseen.append(child)
     return frozenset(found)
-
-
-def clean(text: str) -> str:
-    """A game's answer without its prompt, status line and empty lines."""
-    lines = [" ".join(line.split()) for line in text.partition("\n>")[0].splitlines()]
-    return "\n".join(line for line in lines if line)

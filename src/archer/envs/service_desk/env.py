@@ -33,7 +33,6 @@ class ServiceDesk(Game):
         self._wanted: list[tuple[object, ...]] = []
         self._email = ""
         self._known: set[int] = set()
-        self._said_order = False
 
     def begin(self, chance: random.Random, options: Mapping[str, object], *, held_out: bool) -> Observation:
         """A customer with a request comes to a desk with records of its own; names of evaluations are not those of

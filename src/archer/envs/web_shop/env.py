@@ -14,7 +14,8 @@ from archer.envs.web_shop.players import Buyer
 from archer.types import Observation
 
 BACK, PREVIOUS, NEXT, BUY, FEATURES = "Back to Search", "< Prev", "Next >", "Buy Now", "Features"
-_ACTION = re.compile(r"\s*(search|click)\s*\[([^\]]*)\]\s*", re.IGNORECASE)
+ACTION = re.compile(r"\s*(search|click)\s*\[([^\]]*)\]\s*", re.IGNORECASE)
+"""WebShop's two actions, with what they are about."""
 
 
 class WebShop(Game):
@@ -51,7 +52,7 @@ class WebShop(Game):
 
     def hear(self, utterance: str) -> Reply:
         """Search or click."""
-        action = _ACTION.fullmatch(utterance)
+        action = ACTION.fullmatch(utterance)
         if action is None or not self.act(action[1].lower(), action[2].strip()):
             return Reply(f"Invalid action! {self.page()}", 0.0, info={"success": False})
         if self._bought:

@@ -13,7 +13,6 @@ from archer.envs.base import Player, play_scripted
 from archer.envs.game import Game, Reply, at_least, mean_return
 from archer.types import Observation
 
-LETTERS = 5
 INVALID = "Not in the list."
 
 
