@@ -6,12 +6,17 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test processes on few cores: one thread each is far faster
 
+import io
+import sys
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
+from archer.cli import main
 from archer.config import ActorConfig, CriticConfig
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
@@ -55,6 +60,36 @@ def agent(actor: Actor) -> Agent:
         target_critic=critic.target(),
         critic_optimizer=make_optimizer(critic, CriticConfig()),
     )
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs ``archer`` with some arguments in this process: starting another takes longer than most commands."""
+
+    def run(*arguments: str, typed: str = "") -> Done:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        capfd.readouterr()
+        try:
+            main(list(arguments))
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture

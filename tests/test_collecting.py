@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from archer.envs.base import ScriptedGame
 from archer.models.batch import collate
 from archer.scoring import score
 from archer.storage import read_shard, shard_path
-from tests.test_training import ROOT, _command, _config, _env
+from tests.conftest import Command
+from tests.test_training import _config
 from tests.worlds import Echo, Guess, TwoSteps
 
 
@@ -95,31 +95,27 @@ def test_scripted_players_play_what_the_task_brings() -> None:
         collect_scripted("demonstrator", Echo, 5, seed=0)
 
 
-def test_the_commands(run: Path, tmp_path: Path) -> None:
+def test_the_commands(run: Path, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "games.jsonl"
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, env=_env())
-
-    done = call("collect", str(run), "--episodes", "4", "--out", str(out), "--json")
-    assert json.loads(done.stdout)["episodes"] == 4, done.stderr
-    scored = json.loads(call("score", str(run), str(out), "--json").stdout)
+    done = command("collect", str(run), "--episodes", "4", "--out", str(out), "--json")
+    assert json.loads(done.out)["episodes"] == 4, done.err
+    scored = json.loads(command("score", str(run), str(out), "--json").out)
     assert [len(game) for game in scored["conversations"]] == [2] * 4 and scored["skipped"] == 0
     assert set(scored["conversations"][0][0]) == {"utterance", "q", "v", "advantage"}
-    shown = call("score", str(run), str(out), "--show", "1").stdout
+    shown = command("score", str(run), str(out), "--show", "1").out
     assert "Conversation 1" in shown and "Conversation 2" not in shown and "First?" in shown
     with out.open("a") as file:
         file.write("{\n")
-    refused = call("score", str(run), str(out))
-    assert refused.returncode == 2 and f"{out}:5: " in refused.stderr and "Traceback" not in refused.stderr
-    assert json.loads(call("score", str(run), str(out), "--skip-malformed", "--json").stdout)["skipped"] == 1
+    refused = command("score", str(run), str(out))
+    assert refused.code == 2 and f"{out}:5: " in refused.err and "Traceback" not in refused.err
+    assert json.loads(command("score", str(run), str(out), "--skip-malformed", "--json").out)["skipped"] == 1
     for arguments, message in (
         (["collect", "demonstrator", "--out", str(out)], "--env: name the environment"),
         (["collect", str(run), "--out", "games.csv"], "end in .jsonl or .parquet"),
         (["collect", str(run), "--out", str(out), "--episodes", "0"], "--episodes must be at least 1"),
     ):
-        wrong = call(*arguments)
-        assert wrong.returncode == 2 and message in wrong.stderr
+        wrong = command(*arguments)
+        assert wrong.code == 2 and message in wrong.err
 
 
 def test_reading_what_was_collected_costs_nothing_of_it(run: Path, tmp_path: Path) -> None:

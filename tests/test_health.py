@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch
 from archer.models.critic import Critic, Values
 from archer.types import End, Episode, Turn, Utterance
+from tests.conftest import Command
 from tests.test_offline import _config
-from tests.test_training import ROOT, _command
 from tests.worlds import TwoSteps
 
 
@@ -180,20 +179,14 @@ def test_every_iteration_logs_the_critics_health(trained: Path) -> None:
     assert all("critic/twin_gap" in row and "critic/td_mean_turn_02" in row for row in rows)
 
 
-def test_the_doctor_says_how_the_critic_is(trained: Path, tmp_path: Path) -> None:
-    shown = subprocess.run(
-        _command("doctor", str(trained), "--episodes", "100", "--out", str(tmp_path / "q.png")),
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert shown.returncode == 0, shown.stderr
-    assert "The critic" in shown.stdout and "TD error by turn" in shown.stdout and "In training" in shown.stdout
+def test_the_doctor_says_how_the_critic_is(trained: Path, tmp_path: Path, command: Command) -> None:
+    shown = command("doctor", str(trained), "--episodes", "100", "--out", str(tmp_path / "q.png"))
+    assert shown.code == 0, shown.err
+    assert "The critic" in shown.out and "TD error by turn" in shown.out and "In training" in shown.out
     assert (tmp_path / "q.png").read_bytes().startswith(b"\x89PNG")
     data = tmp_path / "games.jsonl"
     write_conversations(data, collect_scripted("demonstrator", TwoSteps, 50, seed=9))
-    told = subprocess.run(
-        _command("doctor", str(trained), "--file", str(data), "--json"), cwd=ROOT, capture_output=True, text=True
-    )
-    found = json.loads(told.stdout)
+    found = json.loads(command("doctor", str(trained), "--file", str(data), "--json").out)
     assert found["verdict"] in list(Verdict) and found["health"]["games"] == 50 and len(found["development"]) == 3
 
 

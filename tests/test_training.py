@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,13 +18,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import archer
+from archer import gathering, metrics, training
 from archer.api import load_critic
 from archer.beginning import gather_demonstrations
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
 from archer.run import restore, save
 from archer.runfolder import RunFolder, RunFolderError
-from archer.settings import overlay
+from archer.settings import load_yaml, overlay
+from tests.conftest import Command
 from tests.worlds import Echo, Guess, TwoSteps
 
 SMALL: dict[str, Any] = {
@@ -45,10 +48,6 @@ ROOT = Path(__file__).parent.parent
 
 def _config(**changes: Any) -> RunConfig:
     return overlay(overlay(RunConfig(), SMALL, "test"), changes, "test")
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from archer.cli import main; main()", *arguments]
 
 
 def _fingerprint(run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -86,37 +85,49 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("moment", ["collect", "update_critic", "update_actor", "write_shard", "log", "save", "rename"])
+MOMENTS: dict[str, tuple[Any, int]] = {
+    "collect": (gathering, 3),
+    "update_critic": (training, 3),
+    "update_actor": (training, 3),
+    "write_shard": (training, 6),
+    "log": (metrics.MetricLog, 5),
+    "save": (training, 3),
+    "rename": (Path, 3),
+}
+"""What a run does, where, and at which time, counted from its beginning, it is killed: the third since the start."""
+
+
+def _train_until(moment: str, config: Path, run: Path) -> None:
+    """Train, and be killed by ``kill -9`` when it is the time for ``moment``: before it, or right behind it."""
+    place, last = MOMENTS[moment]
+    original, count = getattr(place, moment), 0
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == last and moment in ("collect", "rename"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if count == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(place, moment, deadly)
+    training.train(load_yaml(RunConfig(), config), run)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
     config = tmp_path / "config.yaml"
     config.write_text((uninterrupted / "config.yaml").read_text())
-    # The third time since the first checkpoint that the training process reaches `moment`, it is killed by `kill -9`.
-    script = f"""
-import os, signal, sys
-from pathlib import Path
-import archer.training as training, archer.gathering as gathering, archer.metrics as metrics, archer.algorithms.critic
-from archer.config import RunConfig
-from archer.settings import load_yaml
-config = load_yaml(RunConfig(), Path({str(config)!r}))
-place = {{"collect": gathering, "update_critic": training, "update_actor": training, "write_shard": training,
-         "log": metrics.MetricLog, "save": training, "rename": Path}}[{moment!r}]
-original, count = getattr(place, {moment!r}), 0
-last = 3 + {{"write_shard": 3, "log": 2}}.get({moment!r}, 0)  # so many are written before
-def deadly(*args, **kwargs):
-    global count
-    count += 1
-    if count == last and {moment!r} in ("collect", "rename"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = original(*args, **kwargs)
-    if count == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-setattr(place, {moment!r}, deadly)
-training.train(config, {str(run)!r})
-"""
-    died = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    # A server that has imported everything once, and forks: a fresh interpreter takes longer than the whole run.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    process = processes.Process(target=_train_until, args=(moment, config, run))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     archer.train(run=run, resume=True)
     assert _fingerprint(run) == _fingerprint(uninterrupted)
 
@@ -131,18 +142,18 @@ def test_a_resumed_run_counts_every_update_of_its_actor(tmp_path: Path) -> None:
     assert saved == restore(RunFolder.open(tmp_path / "run")).agent.policy_version == 2 * 2 * 3
 
 
-def test_sigterm_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
+def test_sigterm_says_how_to_go_on(uninterrupted: Path, tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     config = tmp_path / "c.yaml"
     config.write_text((uninterrupted / "config.yaml").read_text().replace("iterations: 4", "iterations: 4000"))
-    with subprocess.Popen(
-        _command("train", "--config", str(config), "--run", str(run)), cwd=ROOT, stderr=-1, stdout=-1, text=True
-    ) as process:
+    script = "from archer.cli import main; main()"
+    train = [sys.executable, "-c", script, "train", "--config", str(config), "--run", str(run)]
+    with subprocess.Popen(train, cwd=ROOT, stderr=-1, stdout=-1, text=True) as process:
         while not (run / "checkpoints" / "000002").exists():
             time.sleep(0.05)
             assert process.poll() is None
-        refused = subprocess.run(_command("train", "--resume", str(run)), cwd=ROOT, capture_output=True, text=True)
-        assert refused.returncode == 1 and "in use by another process" in refused.stderr
+        refused = command("train", "--resume", str(run))
+        assert refused.code == 1 and "in use by another process" in refused.err
         process.terminate()
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -225,7 +236,7 @@ def test_wrong_input_is_refused_before_a_folder_exists(tmp_path: Path) -> None:
         archer.load(tmp_path)
 
 
-def test_json_is_all_that_stands_on_standard_output(uninterrupted: Path) -> None:
+def test_json_is_all_that_stands_on_standard_output(uninterrupted: Path, command: Command) -> None:
     for arguments, keys in (
         (["envs", "--json"], {"twenty-questions", "twenty-questions-10"}),
         (["presets", "--json"], {"archer", "archer-paper"}),
@@ -234,12 +245,12 @@ def test_json_is_all_that_stands_on_standard_output(uninterrupted: Path) -> None
             {"return_mean", "return_ci95", "start_return", "reference_return", "win_rate", "episodes"},
         ),
     ):
-        done = subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, env=_env())
-        assert done.returncode == 0, done.stderr
-        assert keys <= set(json.loads(done.stdout))
+        done = command(*arguments)
+        assert done.code == 0, done.err
+        assert keys <= set(json.loads(done.out))
 
 
-def test_the_command_explains_mistakes(tmp_path: Path) -> None:
+def test_the_command_explains_mistakes(tmp_path: Path, command: Command) -> None:
     for arguments, message in (
         (["train", "--set", "critic.lrr=1"], "did you mean critic.lr?"),
         (["train", "--preset", "archr"], "unknown 'archr'"),
@@ -248,24 +259,12 @@ def test_the_command_explains_mistakes(tmp_path: Path) -> None:
         (["evaluate", "x", "--best-of", "-1"], "--best-of must not be negative"),
         (["play", "twenty-questions-10", "--best-of", "4"], "--best-of is for --side env"),
     ):
-        done = subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, env=_env())
-        assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
+        done = command(*arguments)
+        assert done.code in (1, 2) and message in done.err
 
 
-def test_a_person_can_take_either_side(uninterrupted: Path) -> None:
-    person = subprocess.run(
-        _command("play", "twenty-questions-10"), cwd=ROOT, input="Is it a dog?\n" * 20, capture_output=True, text=True
-    )
-    assert "return" in person.stdout, person.stderr
-    oracle = subprocess.run(
-        _command("play", str(uninterrupted), "--side", "env", "--best-of", "3"),
-        cwd=ROOT,
-        input="Yes.\n\n",
-        capture_output=True,
-        text=True,
-    )
-    assert "agent:" in oracle.stdout, oracle.stderr
-
-
-def _env() -> dict[str, str]:
-    return {**os.environ, "COLUMNS": "200"}
+def test_a_person_can_take_either_side(uninterrupted: Path, command: Command) -> None:
+    person = command("play", "twenty-questions-10", typed="Is it a dog?\n" * 20)
+    assert "return" in person.out, person.err
+    oracle = command("play", str(uninterrupted), "--side", "env", "--best-of", "3", typed="Yes.\n\n")
+    assert "agent:" in oracle.out, oracle.err
