@@ -7,8 +7,18 @@ import random
 import sqlite3
 from dataclasses import dataclass
 
-NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ivy", "Jack", "Kim", "Leo")
-HELD_OUT_NAMES = ("Mia", "Ned", "Olga", "Paul", "Rosa", "Sam")
+NAMES = (
+    "Ada", "Alan", "Ann", "Anton", "Bea", "Ben", "Boris", "Cara", "Carl", "Cleo", "Dan", "Dora", "Edgar", "Elsa",
+    "Emil", "Eva", "Fay", "Felix", "Finn", "Gina", "Greta", "Gus", "Hana", "Hugo", "Ida", "Igor", "Ivy", "Jack",
+    "Jan", "Jill", "Jonas", "Kate", "Kim", "Kurt", "Lara", "Lena", "Leo", "Luis", "Maud", "Max", "Mona", "Nils",
+    "Nina", "Noah", "Nora", "Omar", "Oscar", "Otto", "Pam", "Pia", "Quinn", "Rita", "Ron", "Rudi", "Ruth", "Sara",
+    "Sid", "Silas", "Tara", "Theo", "Tina", "Tom", "Uma", "Ute", "Vera", "Victor", "Walt", "Wendy", "Xena", "Yann",
+    "Yves", "Zoe",
+)  # fmt: skip
+HELD_OUT_NAMES = (
+    "Abel", "Clara", "Dirk", "Enid", "Fred", "Hilda", "Iris", "Joan", "Karl", "Mia", "Ned", "Olga", "Paul", "Rosa",
+    "Sam", "Tilda", "Viola", "Zeno",
+)  # fmt: skip
 ITEMS = {
     "lamp": 40,
     "chair": 90,

@@ -11,7 +11,7 @@ from archer.envs.base import Player, play_scripted
 from archer.envs.game import Game, Reply
 from archer.envs.service_desk.database import CITIES, Database, ToolError, find_customer, parse_call
 from archer.envs.service_desk.players import Clerk
-from archer.envs.service_desk.policy import POLICY, WISHES, Request, due
+from archer.envs.service_desk.policy import GRANTED, POLICY, WISHES, Request, due
 from archer.types import Observation
 
 STEP = 0.02
@@ -19,9 +19,9 @@ STEP = 0.02
 
 
 class ServiceDesk(Game):
-    """At the end 1 if the records are as the policy wants them, -0.5 for every change that breaks it, -0.02 a turn.
+    """At the end 1 for a customer served by the policy, -0.5 for every change that breaks it, -0.02 a turn.
 
-    An utterance that begins with ``{`` is a call of a tool, ``{"tool": "refund", "order": 105}``; anything else is said
+    Served is who was looked up, whose records are as the policy wants them, and who was told what they asked. An utterance that begins with ``{`` is a call of a tool, ``{"tool": "refund", "order": 105}``; anything else is said
     to the customer, who tells the e-mail address and the order when asked. ``{"tool": "close"}`` ends the conversation.
     max_turns: utterances of a conversation, at least 1.
     """
@@ -32,18 +32,22 @@ class ServiceDesk(Game):
         self._request = Request("status", 0)
         self._wanted: list[tuple[object, ...]] = []
         self._email = ""
+        self._state = ""
         self._known: set[int] = set()
+        self._told = False
 
     def begin(self, chance: random.Random, options: Mapping[str, object], *, held_out: bool) -> Observation:
         """A customer with a request comes to a desk with records of its own; names of evaluations are not those of
         training."""
         self._database = database = Database(chance, held_out=held_out)
-        number, name, self._email, tier = chance.choice(database.customers())
-        order = chance.choice(database.orders(number))
+        wish, granted = chance.choice(WISHES), chance.random() < GRANTED
+        orders = [(customer, order) for customer in database.customers() for order in database.orders(customer[0])]
+        chance.shuffle(orders)
+        fitting = (one for one in orders if bool(due(Request(wish, 0, "elsewhere"), one[1], one[0][3])) == granted)
+        (_, name, self._email, tier), order = next(fitting, orders[0])
         city = chance.choice([city for city in CITIES if city != order.city])
-        wish = chance.choice(WISHES)
         self._request = Request(wish, order.id, city if wish == "move" else "")
-        self._known = set()
+        self._state, self._known, self._told = order.status, set(), wish != "status"
         changes = due(self._request, order, tier)
         before = {field: getattr(order, field) for field in changes}
         database.set(order.id, **changes)
@@ -62,11 +66,11 @@ class ServiceDesk(Game):
         assert self._database is not None, "begun"
         text = utterance.strip()
         if not text.startswith("{"):
-            return Reply(_message("user", self._customer(text.lower())), -STEP, info={"success": False})
+            return Reply(_message("user", self._answer(text.lower())), -STEP, info={"success": False})
         try:
             call = parse_call(text)
             if call["tool"] == "close":
-                right = self._database.snapshot() == self._wanted
+                right = bool(self._known) and self._told and self._database.snapshot() == self._wanted
                 told = "Thank you." if right else "That is not what was due."
                 return Reply(_message("user", told), float(right) - STEP, over=True, info={"success": right})
             result, broken = self._run(call, self._database)
@@ -98,8 +102,11 @@ class ServiceDesk(Game):
         allowed = order.id == self._request.order and changes == due(self._request, order, tier)
         return "done", not (allowed and order.customer in self._known)
 
-    def _customer(self, said: str) -> str:
-        """The customer tells what is asked for, and nothing else."""
+    def _answer(self, said: str) -> str:
+        """The customer tells what is asked for, and nothing else; one who asked how an order stands listens for it."""
+        if self._request.wish == "status" and self._known and self._state in said:
+            self._told = True
+            return "I see."
         if "mail" in said:
             return f"It is {self._email}."
         if "order" in said or "number" in said:

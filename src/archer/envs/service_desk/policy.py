@@ -8,9 +8,10 @@ from typing import Literal
 from archer.envs.service_desk.database import Order
 
 POLICY = (
-    "You serve customers of a furniture shop. Look up the customer by e-mail before any change. Cancel while an order "
-    "is processing. Move it to another city while it is processing. Refund what was delivered at most 30 days ago, for "
-    "gold customers 60; above 200 escalate instead. Refuse everything else. Close when you are done."
+    "You serve customers of a furniture shop. Look up every customer by e-mail first. Say how an order stands when "
+    "asked. Cancel while an order is processing. Move it to another city while it is processing. Refund what was "
+    "delivered at most 30 days ago, for gold customers 60; above 200 escalate instead. Refuse everything else. Close "
+    "when you are done."
 )
 DAYS = {"basic": 30, "gold": 60}
 LIMIT = 200
@@ -19,6 +20,8 @@ LIMIT = 200
 Wish = Literal["cancel", "refund", "move", "status"]
 WISHES: tuple[Wish, ...] = ("cancel", "refund", "refund", "move", "status")
 """What customers come for, as often as it stands here."""
+GRANTED = 0.75
+"""Share of changes asked for that the policy grants, where orders allow it: nobody gets by on refusing."""
 
 
 @dataclass(frozen=True)
