@@ -21,8 +21,9 @@ STEP = 0.02
 class ServiceDesk(Game):
     """At the end 1 for a customer served by the policy, -0.5 for every change that breaks it, -0.02 a turn.
 
-    Served is who was looked up, whose records are as the policy wants them, and who was told what they asked. An utterance that begins with ``{`` is a call of a tool, ``{"tool": "refund", "order": 105}``; anything else is said
-    to the customer, who tells the e-mail address and the order when asked. ``{"tool": "close"}`` ends the conversation.
+    Served is who was looked up, whose records are as the policy wants them, and who was told what they asked. An
+    utterance that begins with ``{`` is a call of a tool, ``{"tool": "refund", "order": 105}``; anything else is said to
+    the customer, who tells the e-mail address and the order when asked. ``{"tool": "close"}`` ends the conversation.
     max_turns: utterances of a conversation, at least 1.
     """
 
