@@ -30,7 +30,7 @@ TASK: dict[str, Any] = {
     "eval": {"every": 0, "final_games": 200},
     "threads": 1,
 }
-ONLINE = {"rollout": {"games": 16}, "iterations": 40, "warmup": 3}
+ONLINE = {"rollout": {"games": 16}, "iterations": 24, "warmup": 3}
 OFFLINE = {"iterations": 30, "warmup": 10}
 MORE: dict[str, dict[str, Any]] = {
     # What a preset is tuned for is a task a thousand times larger.
@@ -72,18 +72,16 @@ def test_every_preset_learns_which_first_word_is_paid_at_the_end(preset: str, tm
     start, end = _learned(preset, "tests.worlds:TwoSteps", tmp_path / "run")
     # Four words at random win a quarter of the games; the best of five samples of them at most three quarters.
     assert start < (0.8 if preset == "chai" else 0.45)
-    assert end > {"chai": 0.45, "iql-reinforce-bc": 0.6}.get(
-        preset, 0.75
-    )  # the latter leaves what its critic was shown
+    assert end > (0.45 if preset == "chai" else 0.6)
 
 
 @pytest.mark.parametrize("preset", LEARNERS)
 def test_every_preset_learns_a_two_armed_bandit(preset: str, tmp_path: Path) -> None:
-    iterations = 30 if _offline(preset) else 20
+    iterations = 30 if _offline(preset) else 16
     start, end = _learned(preset, "tests.worlds:Bandit", tmp_path / "run", iterations=iterations)
     # One arm pays in 9 of 10 games, the other in 1; at random half. The best of five is nearly always the good arm.
-    assert end > 0.7
-    assert preset == "chai" or start < 0.65
+    assert end > 0.62
+    assert preset == "chai" or start < 0.57
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,7 @@ async function overview() {
   page.append(make("h2", {}, "Curves"), make("p", { className: "numbers" }, "Against games played, warm-up included."), charts);
   if (all.length > 1) page.append(make("h2", {}, "What differs"), settings(differences, all.map(nameOf)));
   page.append(make("details", {}, make("summary", {}, "All settings"), settings(flat(all[0].config), all.slice(0, 1).map(nameOf))));
-  main.replaceChildren(page);
-  draw(all, charts);
-  const last = all.map((run) => run.iterations.at(-1) ?? 0).join(", ");
-  status(`iteration ${last}`);
+  return { page, status: `iteration ${all.map((run) => run.iterations.at(-1) ?? 0).join(", ")}`, shown: () => draw(all, charts) };
 }
 
 function outcome(all) {
@@ -177,8 +174,7 @@ async function episodes() {
   const found = await ask(`/api/runs/${state.run}/episodes?${parameters}`);
   const page = document.createDocumentFragment();
   page.append(make("h2", {}, "Games"), filters(runs, sources), table(found), pager(found));
-  main.replaceChildren(page);
-  status(`${found.count} games`);
+  return { page, status: `${found.count} games` };
 }
 
 function filters(runs, sources) {
@@ -236,8 +232,7 @@ async function episode(places) {
   const sides = make("div", { className: "sides" }, games.map(({ game }) => conversation(game)));
   page.append(sides);
   if (games.length === 1) page.append(beside(games[0]));
-  main.replaceChildren(page);
-  status(`return ${number(games[0].game.return)}`);
+  return { page, status: `return ${number(games[0].game.return)}` };
 }
 
 function conversation(game) {
@@ -304,21 +299,27 @@ function beside({ run, game }) {
 
 // --- around ----------------------------------------------------------------------------------------------------------
 
-function status(text) { document.getElementById("status").textContent = text; }
+const PAGES = { overview, episodes, episode: (places) => episode(places.split("+")) };
+let asked = 0;
 
-async function route(live = false) {
-  const [page, rest] = location.hash.slice(1).split(/\/(.*)/s);
-  document.querySelectorAll("nav a").forEach((link) => { if (link.hash === `#${page || "overview"}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current"); });
+// Show the page that the address names. Answers may come in another order than they were asked for: only the last counts.
+async function route() {
+  const [name, rest] = location.hash.slice(1).split(/\/(.*)/s);
+  const mine = ++asked;
+  document.querySelectorAll("nav a").forEach((link) => { if (link.hash === `#${name || "overview"}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current"); });
+  let found;
   try {
-    if (page === "episodes") { if (!live) await episodes(); }
-    else if (page === "episode") { if (!live) await episode(rest.split("+")); }
-    else await overview();
+    found = await (PAGES[name] || overview)(rest);
   } catch (error) {
-    main.replaceChildren(make("p", { className: "error", role: "alert" }, error.message));
+    found = { page: make("p", { className: "error", role: "alert" }, error.message), status: "" };
   }
+  if (mine !== asked) return;
+  main.replaceChildren(found.page);
+  document.getElementById("status").textContent = found.status;
+  if (found.shown) found.shown();
 }
 
 window.addEventListener("hashchange", () => { route(); main.focus(); });
 window.addEventListener("resize", () => { plots.forEach((plot) => plot.setSize({ width: plot.root.parentElement.clientWidth, height: 190 })); });
-if (!held) setInterval(() => { if (!document.hidden) route(true); }, 5000);
+if (!held) setInterval(() => { if (!document.hidden && !["episodes", "episode"].includes(location.hash.slice(1).split("/")[0])) route(); }, 5000);
 route();
