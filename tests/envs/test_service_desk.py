@@ -10,7 +10,7 @@ import random
 import pytest
 
 from archer.envs.base import play_scripted
-from archer.envs.service_desk.database import HELD_OUT_NAMES, NAMES, Database, Order, ToolError, parse_call
+from archer.envs.service_desk.database import Database, Order, ToolError, parse_call
 from archer.envs.service_desk.env import ServiceDesk
 from archer.envs.service_desk.players import Clerk
 from archer.envs.service_desk.policy import Request, due
@@ -152,14 +152,10 @@ def test_calls_are_read_strictly() -> None:
         parse_call('{"tool": "move", "order": 1}')
 
 
-def test_names_of_evaluations_are_not_those_of_training() -> None:
-    def names(held_out: bool) -> set[str]:
-        return {row[1] for seed in range(300) for row in Database(random.Random(seed), held_out=held_out).customers()}
-
-    assert names(False) == set(NAMES) and names(True) == set(HELD_OUT_NAMES)
-    env = ServiceDesk()
-    first, _ = env.reset(seed=7)
-    assert isinstance(first, list) and any(name in first[1]["content"] for name in HELD_OUT_NAMES)
+def test_every_desk_has_records_of_its_own() -> None:
+    desks = [Database(random.Random(seed)).customers() for seed in range(100)]
+    emails = [row[2] for rows in desks for row in rows]
+    assert len(set(emails)) > 270  # 24 names with 90 numbers: hardly one of 300 twice, so it must be read, not known
 
 
 def test_a_desk_is_pickled_with_its_records() -> None:

@@ -8,16 +8,8 @@ import sqlite3
 from dataclasses import dataclass
 
 NAMES = (
-    "Ada", "Alan", "Ann", "Anton", "Bea", "Ben", "Boris", "Cara", "Carl", "Cleo", "Dan", "Dora", "Edgar", "Elsa",
-    "Emil", "Eva", "Fay", "Felix", "Finn", "Gina", "Greta", "Gus", "Hana", "Hugo", "Ida", "Igor", "Ivy", "Jack",
-    "Jan", "Jill", "Jonas", "Kate", "Kim", "Kurt", "Lara", "Lena", "Leo", "Luis", "Maud", "Max", "Mona", "Nils",
-    "Nina", "Noah", "Nora", "Omar", "Oscar", "Otto", "Pam", "Pia", "Quinn", "Rita", "Ron", "Rudi", "Ruth", "Sara",
-    "Sid", "Silas", "Tara", "Theo", "Tina", "Tom", "Uma", "Ute", "Vera", "Victor", "Walt", "Wendy", "Xena", "Yann",
-    "Yves", "Zoe",
-)  # fmt: skip
-HELD_OUT_NAMES = (
-    "Abel", "Clara", "Dirk", "Enid", "Fred", "Hilda", "Iris", "Joan", "Karl", "Mia", "Ned", "Olga", "Paul", "Rosa",
-    "Sam", "Tilda", "Viola", "Zeno",
+    "Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ivy", "Jack", "Kim", "Leo", "Mia", "Ned", "Olga",
+    "Paul", "Quinn", "Rosa", "Sam", "Tina", "Uma", "Vera", "Walt", "Zoe",
 )  # fmt: skip
 ITEMS = {
     "lamp": 40,
@@ -60,14 +52,14 @@ class Order:
 class Database:
     """A few customers with a few orders each."""
 
-    def __init__(self, chance: random.Random, *, held_out: bool) -> None:
+    def __init__(self, chance: random.Random) -> None:
         self._connection = sqlite3.connect(":memory:", check_same_thread=False)
         self._connection.executescript(SCHEMA)
-        names = chance.sample(HELD_OUT_NAMES if held_out else NAMES, 3)
+        names = chance.sample(NAMES, 3)
         order = chance.randint(100, 900)
         for number, name in enumerate(names, start=1):
             tier = "gold" if chance.random() < 0.3 else "basic"
-            row = (number, name, f"{name.lower()}@mail.org", tier)
+            row = (number, name, f"{name.lower()}{chance.randint(10, 99)}@mail.org", tier)
             self._connection.execute("INSERT INTO customers VALUES (?, ?, ?, ?)", row)
             for item in chance.sample(list(ITEMS), 2):
                 order += chance.randint(1, 9)

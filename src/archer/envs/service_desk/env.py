@@ -38,9 +38,8 @@ class ServiceDesk(Game):
         self._told = False
 
     def begin(self, chance: random.Random, options: Mapping[str, object], *, held_out: bool) -> Observation:
-        """A customer with a request comes to a desk with records of its own; names of evaluations are not those of
-        training."""
-        self._database = database = Database(chance, held_out=held_out)
+        """A customer with a request comes to a desk with records of its own."""
+        self._database = database = Database(chance)
         wish, granted = chance.choice(WISHES), chance.random() < GRANTED
         orders = [(customer, order) for customer in database.customers() for order in database.orders(customer[0])]
         chance.shuffle(orders)
