@@ -38,7 +38,7 @@ def test_scores_are_what_the_critic_said_of_the_tokens_that_were_played(run: Pat
         index
         for index, (game, episode) in enumerate(zip(games, read_shard(path), strict=True))
         if all(
-            prompts.utterance(said).tolist() == turn.utterance.ids.tolist()
+            prompts.utterance(prompts.open(""), said).tolist() == turn.utterance.ids.tolist()
             for said, turn in zip(game.utterances, episode.turns, strict=True)
         )
     ]

@@ -28,8 +28,9 @@ from archer.models.critic import Critic
 from archer.report.console import observation_line, printable
 from archer.report.curve import draw_curve
 from archer.rollout.best_of import play_best_of
+from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host, play
-from archer.rollout.prompts import LAYOUTS, PlainText
+from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.runfolder import RunFolder
 from archer.storage import SCHEMA
@@ -51,8 +52,8 @@ class LoadedRun:
         return int(self.checkpoint.name)
 
     @property
-    def layout(self) -> type[PlainText]:
-        return LAYOUTS[self.config.rollout.layout]
+    def layout(self) -> LayoutMaker:
+        return layout_of(self.config.rollout)
 
     @property
     def limits(self) -> Limits:

@@ -21,7 +21,8 @@ from archer.models.tiny import build_tiny_actor
 from archer.returns import lambda_returns
 from archer.rollout.demonstrations import texts, to_episode
 from archer.rollout.history import HISTORIES
-from archer.rollout.prompts import LAYOUTS, line_breaks
+from archer.rollout.layouts import LAYOUTS, layout_of
+from archer.rollout.prompts import PlainText
 from archer.runfolder import RunFolder
 from archer.storage import read_shard
 from archer.types import Episode
@@ -94,9 +95,14 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
     elif not games:
         raise ValueError("model.actor is not set and there are no demonstrations to make the built-in tiny model from")
     else:
-        tiny = config.model.tiny
+        tiny, layout = config.model.tiny, LAYOUTS[config.rollout.layout]
+        if not issubclass(layout, PlainText):
+            raise ValueError(
+                f"rollout.layout={config.rollout.layout!r} is for models of your own (model.actor=PATH): the built-in "
+                "tiny model has no chat template"
+            )
         actor = build_tiny_actor(
-            texts(games, LAYOUTS[config.rollout.layout]),
+            texts(games, layout),
             layers=tiny.layers,
             width=tiny.width,
             heads=tiny.heads,
@@ -105,20 +111,20 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
             seed=config.seed,
         )
     _check_context(config, actor)
-    if LAYOUTS[config.rollout.layout].one_line:
-        if any("\n" in utterance for game in games for utterance in game.utterances):
-            raise ValueError(
-                f"rollout.layout={config.rollout.layout!r} is for utterances of one line, but the demonstrator's have "
-                "line breaks; choose another layout"
-            )
-        actor.suppress(line_breaks(actor.tokenizer))
+    prompts = layout_of(config.rollout)(actor.tokenizer)
+    if prompts.one_line and any("\n" in utterance for game in games for utterance in game.utterances):
+        raise ValueError(
+            f"rollout.layout={config.rollout.layout!r} is for utterances of one line, but the demonstrator's have "
+            "line breaks; choose another layout"
+        )
+    prompts.fit(actor)
     actor.passes = passes_of(config.model)
     return actor.to(config.device)
 
 
 def in_tokens(config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str) -> list[Episode]:
     """Demonstrations in the actor's tokens; ValueError for one that is longer than a conversation may be."""
-    prompts = LAYOUTS[config.rollout.layout](actor.tokenizer)
+    prompts = layout_of(config.rollout)(actor.tokenizer)
     episodes = [
         to_episode(
             game,

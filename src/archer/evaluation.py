@@ -7,7 +7,7 @@ from collections.abc import Callable
 from archer.envs.base import Environment, Referenced
 from archer.models.actor import Actor
 from archer.rollout.play import Limits, play
-from archer.rollout.prompts import PlainText
+from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.types import Episode
 
@@ -30,7 +30,7 @@ def evaluate_actor(
     task: str,
     sampling: Sampling,
     limits: Limits,
-    layout: type[PlainText],
+    layout: LayoutMaker,
     policy_version: int,
     player: Callable[..., list[Episode]] = play,
 ) -> list[Episode]:

@@ -36,8 +36,9 @@ from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 from archer.replay import Replay
 from archer.rollout.best_of import play_best_of
+from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host, play
-from archer.rollout.prompts import LAYOUTS, PlainText
+from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.runfolder import RunFolder
@@ -85,8 +86,8 @@ class Run:
         return self.sampler.sampling
 
     @property
-    def layout(self) -> type[PlainText]:
-        return LAYOUTS[self.config.rollout.layout]
+    def layout(self) -> LayoutMaker:
+        return layout_of(self.config.rollout)
 
     @property
     def limits(self) -> Limits:

@@ -97,9 +97,11 @@ class RolloutConfig:
     """Only tokens of at least this share of the most likely one's probability are said."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Texts that end an utterance, besides the end-of-sequence token; the environment hears what stands before them."""
-    layout: Literal["plain", "transcript", "minutes"] = "minutes"
+    layout: Literal["plain", "transcript", "minutes", "chat"] = "minutes"
     """An answer as the agent gets it: `plain` as it is, `transcript` with what it answers, `minutes` the one, then the
-    other, and marked where it was asked before."""
+    other, and marked where it was asked before; `chat` by the model's own chat template."""
+    system: str = ""
+    """What stands before the first observation: the system message of a chat, a first line otherwise."""
     history: Literal["append", "replace", "window"] = "append"
     """What the agent reads: `append` all observations, each being what is new; `replace` the newest alone, which tells
     everything; `window` all, but when `max_tokens` is reached the oldest turns go and the first observation stays."""

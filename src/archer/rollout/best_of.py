@@ -13,7 +13,7 @@ from archer.models.batch import collate
 from archer.models.critic import Critic
 from archer.rollout.decoders import refresh
 from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
-from archer.rollout.prompts import PlainText
+from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, Seat
 from archer.rollout.siblings import SiblingSampler
@@ -30,7 +30,7 @@ def play_best_of(
     task: str,
     sampling: Sampling,
     limits: Limits,
-    layout: type[PlainText] = PlainText,
+    layout: LayoutMaker = PlainText,
     policy_version: int = 0,
     faults: Faults | None = None,
 ) -> list[Episode]:

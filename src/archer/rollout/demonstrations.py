@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from archer.config import PassesConfig
 from archer.envs.base import ScriptedGame
-from archer.rollout.history import History, Told, append, share
-from archer.rollout.prompts import PlainText, observation_text
+from archer.rollout.history import History, append, share
+from archer.rollout.prompts import Layout, PlainText, Told, observation_text
 from archer.types import End, Episode, Turn, Utterance
 
 
@@ -42,20 +43,26 @@ def batches(
 
 
 def to_episode(
-    game: ScriptedGame, prompts: PlainText, *, seed: int, task: str, history: History = append, room: int = sys.maxsize
+    game: ScriptedGame,
+    prompts: Layout[Any],
+    *,
+    seed: int,
+    task: str,
+    history: History = append,
+    room: int = sys.maxsize,
 ) -> Episode:
     """A scripted game as an episode, as an agent that plays with ``history`` and ``room`` tokens would have read it.
 
     Its log-probabilities are NaN: no policy sampled these tokens.
     """
-    told = Told(prompts.first(game.observations[0]))
+    told: Told = prompts.open(game.observations[0])
     turns: list[Turn] = []
     for number, (text, answer) in enumerate(zip(game.utterances, game.answers, strict=True)):
-        said = prompts.utterance(text)
+        said = prompts.utterance(told, text)
         utterance = Utterance(said, np.full(len(said), np.nan, np.float32), text)
         observation, reward, info = game.observations[number], game.rewards[number], game.infos[number]
         turns.append(Turn(told.ids, utterance, observation, reward, info))
-        told.turns.append(np.concatenate([said, prompts.next(text, answer, game.utterances[:number])]))
+        told = prompts.answered(told, said, text, answer, game.utterances[:number])
         everything = told.ids
         told = history(told, prompts, answer, room)
     ids = everything if game.terminated else told.ids

@@ -4,56 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from archer.rollout.prompts import PlainText
+from archer.rollout.prompts import Layout, Told
 from archer.types import Ids, Observation, Turn
 
-
-@dataclass
-class Told:
-    """A conversation so far, in tokens."""
-
-    first: Ids
-    """What opened it."""
-    turns: list[Ids] = field(default_factory=list)
-    """Each utterance with its answer."""
-
-    @property
-    def ids(self) -> Ids:
-        """All of it."""
-        return np.concatenate([self.first, *self.turns])
-
-
-History = Callable[[Told, PlainText, Observation, int], Told]
+History = Callable[[Any, Layout[Any], Observation, int], Told]
 """(the conversation with its newest turn, layout, newest observation, most tokens) -> what the agent is to read."""
 
 
-def append(told: Told, prompts: PlainText, observation: Observation, room: int) -> Told:
+def append(told: Told, prompts: Layout[Any], observation: Observation, room: int) -> Told:
     """All of it; a conversation that has no room for one more utterance ends."""
     return told
 
 
-def replace(told: Told, prompts: PlainText, observation: Observation, room: int) -> Told:
+def replace(told: Told, prompts: Layout[Any], observation: Observation, room: int) -> Told:
     """The newest observation alone, which tells everything anew (a page, a map)."""
-    return Told(prompts.first(observation))
+    opened: Told = prompts.open(observation)
+    return opened
 
 
-def window(told: Told, prompts: PlainText, observation: Observation, room: int) -> Told:
+def window(told: Told, prompts: Layout[Any], observation: Observation, room: int) -> Told:
     """All of it while it has room; then what opened it and the newest turns, as many as fill half of the room.
 
     Half, so that what is left need not be read anew in every turn. The newest turn stays, however long it is.
     """
     if len(told.ids) <= room:
         return told
-    kept: list[Ids] = []
-    for turn in reversed(told.turns):
-        if kept and len(told.first) + sum(map(len, kept)) + len(turn) > room // 2:
+    kept = told
+    for turns in range(told.turns - 1, 0, -1):
+        kept = prompts.newest(told, turns)
+        if len(kept.ids) <= room // 2:
             break
-        kept.append(turn)
-    return Told(told.first, kept[::-1])
+    return kept
 
 
 HISTORIES: dict[str, History] = {"append": append, "replace": replace, "window": window}

@@ -16,8 +16,8 @@ from archer.envs.hosting import Hosting
 from archer.models.actor import Actor
 from archer.rollout.decoders import refresh
 from archer.rollout.engine import Engine
-from archer.rollout.history import HISTORIES, Told, share
-from archer.rollout.prompts import PlainText
+from archer.rollout.history import HISTORIES, share
+from archer.rollout.prompts import Layout, LayoutMaker, PlainText, Told
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, GivenUp, Seat
 from archer.types import End, Episode, Ids, Observation, Turn, Utterance
@@ -84,7 +84,7 @@ class Rules:
     """What all games of a call have in common."""
 
     task: str
-    prompts: PlainText
+    prompts: Layout[Any]
     sampling: Sampling
     limits: Limits
     policy_version: int
@@ -112,7 +112,7 @@ def play(
     task: str,
     sampling: Sampling,
     limits: Limits,
-    layout: type[PlainText] = PlainText,
+    layout: LayoutMaker = PlainText,
     policy_version: int = 0,
     faults: Faults | None = None,
 ) -> list[Episode]:
@@ -202,13 +202,14 @@ def begin(seat: Seat, seed: int, copy: int, rules: Rules) -> Game | None:
     except GivenUp:
         seat.faults.give_up(dropped=True)
         return None
-    ids = rules.prompts.first(observation)
+    told: Told = rules.prompts.open(observation)
+    ids = told.ids
     if len(ids) + rules.sampling.max_tokens > rules.limits.max_tokens:
         raise ValueError(
             f"rollout.max_tokens={rules.limits.max_tokens} is too small: the first observation of {rules.task!r} "
             f"has {len(ids)} tokens and an utterance may take {rules.sampling.max_tokens} more"
         )
-    return Game(seat, seed, copy, observation, Told(ids))
+    return Game(seat, seed, copy, observation, told)
 
 
 def take_turn(game: Game, utterance: Utterance, rules: Rules) -> Game | Episode | None:
@@ -217,7 +218,8 @@ def take_turn(game: Game, utterance: Utterance, rules: Rules) -> Game | Episode 
     heard = [*(turn.observation for turn in game.turns), game.observation]
     state = game.told.ids
     try:
-        step = game.seat.step(game.seed, said, heard, utterance.text)
+        aloud = [rules.prompts.aloud(text) for text in (*said, utterance.text)]
+        step = game.seat.step(game.seed, aloud[:-1], heard, aloud[-1])
     except GivenUp as stopped:
         game.seat.faults.give_up(dropped=not game.turns)
         end = End.TIMEOUT if stopped.kind == "timeout" else End.ENV_ERROR
@@ -225,10 +227,10 @@ def take_turn(game: Game, utterance: Utterance, rules: Rules) -> Game | Episode 
     observation, reward, terminated, truncated, info = step
     game.turns.append(Turn(state, utterance, game.observation, reward, info))
     game.observation = observation
-    game.told.turns.append(np.concatenate([utterance.ids, rules.prompts.next(utterance.text, observation, said)]))
-    everything = game.told.ids
+    told: Told = rules.prompts.answered(game.told, utterance.ids, utterance.text, observation, said)
+    everything = told.ids
     room = rules.limits.max_tokens - rules.sampling.max_tokens
-    game.told = HISTORIES[rules.limits.history](game.told, rules.prompts, observation, room)
+    game.told = HISTORIES[rules.limits.history](told, rules.prompts, observation, room)
     if terminated:
         return _episode(game, End.TERMINATED, everything, rules)
     reads = game.told.ids

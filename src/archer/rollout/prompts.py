@@ -2,36 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, ClassVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from archer.models.actor import Actor
 from archer.types import Ids, Observation
 
 
-class PlainText:
-    """One observation per line; the agent answers after the line break and ends with the stop token."""
+class Told(Protocol):
+    """A conversation so far."""
+
+    @property
+    def ids(self) -> Ids:
+        """What the agent reads of it."""
+
+    @property
+    def turns(self) -> int:
+        """Utterances in it, each with its answer."""
+
+
+T = TypeVar("T", bound=Told)
+
+
+class Layout(ABC, Generic[T]):
+    """Puts conversations before an agent."""
 
     one_line: ClassVar[bool] = False
     """Whether utterances must not hold line breaks."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._seen: dict[str, Ids] = {}  # short answers come back thousands of times
+    def fit(self, actor: Actor) -> None:
+        """Make a fresh actor one that can be talked to in this way."""
 
-    def first(self, observation: Observation) -> Ids:
-        """Ids of the observation that opens an episode, after the model's start token where it has one."""
-        start = self._tokenizer.bos_token_id
-        ids = self._ids(observation_text(observation) + "\n")
-        return ids if start is None else np.concatenate([np.array([start], np.int32), ids])
+    @abstractmethod
+    def open(self, observation: Observation) -> T:
+        """What the agent reads first."""
 
-    def next(self, utterance: str, observation: Observation, before: Collection[str]) -> Ids:
-        """Ids of a later observation, to stand directly behind the ``utterance`` it answers.
+    @abstractmethod
+    def answered(self, told: T, ids: Ids, utterance: str, observation: Observation, before: Collection[str]) -> T:
+        """The conversation with one more utterance, by its ids and as text, and what it was answered.
 
         before: what the agent had said earlier in the game.
         """
-        return np.concatenate([self._ids(piece) for piece in self.reply(utterance, observation, before)])
+
+    @abstractmethod
+    def newest(self, told: T, turns: int) -> T:
+        """What opened the conversation, and the newest of its turns."""
+
+    @abstractmethod
+    def utterance(self, told: T, text: str) -> Ids:
+        """Ids of an utterance as the agent would have said it here, stop token included."""
+
+    def aloud(self, utterance: str) -> str:
+        """What the environment hears of an utterance."""
+        return utterance
+
+
+LayoutMaker = Callable[[Any], Layout[Any]]
+"""A layout for a tokenizer."""
+
+
+@dataclass(frozen=True)
+class ToldText:
+    """What opened a conversation, and each utterance with its answer."""
+
+    first: Ids
+    answered: tuple[Ids, ...] = ()
+
+    @property
+    def ids(self) -> Ids:
+        return np.concatenate([self.first, *self.answered])
+
+    @property
+    def turns(self) -> int:
+        return len(self.answered)
+
+
+class PlainText(Layout[ToldText]):
+    """One observation per line; the agent answers after the line break and ends with the stop token.
+
+    system: text of a line before the first observation.
+    """
+
+    def __init__(self, tokenizer: Any, system: str = "") -> None:
+        self._tokenizer = tokenizer
+        self._system = f"{system}\n" if system else ""
+        self._seen: dict[str, Ids] = {}  # short answers come back thousands of times
+
+    def fit(self, actor: Actor) -> None:
+        if self.one_line:
+            actor.suppress(line_breaks(actor.tokenizer))
+
+    def open(self, observation: Observation) -> ToldText:
+        """The observation, after the model's start token where it has one."""
+        start = self._tokenizer.bos_token_id
+        ids = self._ids(f"{self._system}{observation_text(observation)}\n")
+        return ToldText(ids if start is None else np.concatenate([np.array([start], np.int32), ids]))
+
+    def answered(
+        self, told: ToldText, ids: Ids, utterance: str, observation: Observation, before: Collection[str]
+    ) -> ToldText:
+        answer = [self._ids(piece) for piece in self.reply(utterance, observation, before)]
+        return ToldText(told.first, (*told.answered, np.concatenate([ids, *answer])))
+
+    def newest(self, told: ToldText, turns: int) -> ToldText:
+        return ToldText(told.first, told.answered[-turns:])
 
     @staticmethod
     def reply(utterance: str, observation: Observation, before: Collection[str]) -> tuple[str, ...]:
@@ -46,8 +124,7 @@ class PlainText:
                 self._seen[text] = ids
         return ids
 
-    def utterance(self, text: str) -> Ids:
-        """Ids of a demonstrated utterance, stop token included."""
+    def utterance(self, told: ToldText, text: str) -> Ids:
         return np.append(self._ids(text), np.int32(self._tokenizer.eos_token_id))
 
 
@@ -85,9 +162,6 @@ class Minutes(PlainText):
 def line_breaks(tokenizer: Any) -> list[int]:
     """Ids of all tokens that hold a line break."""
     return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if "\n" in text]
-
-
-LAYOUTS: dict[str, type[PlainText]] = {"plain": PlainText, "transcript": Transcript, "minutes": Minutes}
 
 
 def observation_text(observation: Observation) -> str:
