@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.config import ModelConfig, RunConfig
@@ -16,6 +17,7 @@ from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scrip
 from archer.models.actor import Actor
 from archer.models.critic import CausalCritic, Critic
 from archer.models.encoder_critic import EncoderCritic
+from archer.models.lora import Adapted, Base
 from archer.models.passes import Passes
 from archer.models.tiny import build_tiny_actor
 from archer.returns import lambda_returns
@@ -91,7 +93,7 @@ def demonstration_seed(run_seed: int, game: int) -> int:
 def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
     """The actor before any training."""
     if config.model.actor is not None:
-        actor = Actor.from_pretrained(config.model.actor)
+        actor = load_pretrained(config.model, config.model.actor, config.device)
     elif not games:
         raise ValueError("model.actor is not set and there are no demonstrations to make the built-in tiny model from")
     else:
@@ -178,6 +180,13 @@ def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
             f"rollout.layout={config.rollout.layout!r}, but the run {path} was trained with "
             f"{earlier.rollout.layout!r}: its actor would not understand; set the same"
         )
+    mine, theirs = config.model, earlier.model
+    if (mine.lora.rank or theirs.lora.rank) and (mine.lora, mine.actor) != (theirs.lora, theirs.actor):
+        raise ValueError(
+            f"start_from: {path} has adapters of rank {theirs.lora.rank} on {theirs.actor!r}, but model.lora.rank="
+            f"{mine.lora.rank} and model.actor={mine.actor!r}; set the same, or write its policy out as a model "
+            "(archer export --merge) and set model.actor to that"
+        )
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         raise CheckpointError(f"start_from: {path} has no checkpoint yet")
@@ -195,9 +204,25 @@ def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
     return Beginning(actor, episodes, skipped, checkpoint, played)
 
 
-def load_actor(config: RunConfig, checkpoint: Path, name: str = "actor") -> Actor:
-    """A checkpoint's actor, ready to learn, or another policy that it keeps."""
-    actor = Actor.from_pretrained(checkpoint / name)
+def load_pretrained(config: ModelConfig, path: str | Path, device: str) -> Actor:
+    """A model that somebody has trained, to be trained on: all of it, or with an adapter on it."""
+    if not config.lora.rank:
+        return Actor.from_pretrained(path)
+    actor = Actor.from_pretrained(path, PRECISIONS[config.precision])
+    return Actor(Adapted(Base(actor.model.to(device), config.lora)), actor.tokenizer)
+
+
+def load_actor(config: RunConfig, checkpoint: Path, name: str = "actor", beside: Actor | None = None) -> Actor:
+    """A checkpoint's actor, ready to learn, or another policy that it keeps; adapters stand on the base of the actor
+    ``beside`` where one is given."""
+    if config.model.lora.rank:
+        assert config.model.actor is not None, "refused with the settings"
+        base = beside or load_pretrained(config.model, config.model.actor, config.device)
+        model = base.model.copy(decoder=False) if beside else base.model
+        model.load(checkpoint / name, config.device)
+        actor = Actor(model, AutoTokenizer.from_pretrained(checkpoint / name))
+    else:
+        actor = Actor.from_pretrained(checkpoint / name)
     actor.passes = passes_of(config.model)
     return actor.to(config.device)
 

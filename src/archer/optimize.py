@@ -73,9 +73,11 @@ def warmup_decay(step: int, steps: int) -> float:
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """Weight matrices from hidden features to hidden features: no embeddings, no output layers."""
+    """Weight matrices from hidden features to hidden features: no embeddings, no output layers, no adapters."""
     outer: set[int] = set()
     for part in module.modules():
+        if isinstance(part, nn.ParameterList):  # an adapter's: factors of matrices
+            outer |= {id(factor) for factor in part}
         if isinstance(part, nn.Embedding):
             outer.add(id(part.weight))
         if callable(find := getattr(part, "get_output_embeddings", None)) and (layer := find()) is not None:

@@ -213,9 +213,9 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     run.iteration, run.games_before = state["iteration"], state["games_before"]
     run.agent.policy_version = state["policy_version"]
     if run.agent.mean is not None:
-        run.agent.mean.load_state_dict(load_actor(config, checkpoint).state_dict())
+        run.agent.mean.load_state_dict(load_actor(config, checkpoint, beside=actor).state_dict())
     if run.agent.behavior is not None:
-        run.agent.behavior = load_actor(config, checkpoint, "behavior").requires_grad_(False)
+        run.agent.behavior = load_actor(config, checkpoint, "behavior", actor).requires_grad_(False)
         run.agent.behavior_version = state["behavior_version"]
     folder.forget_after(run.iteration)
     if config.rollout.games:
@@ -251,4 +251,5 @@ def keep_demonstrations(run: Run, episodes: Callable[[], Sequence[Episode]]) -> 
 def attach_anchor(run: Run) -> None:
     """Load the supervised start where the actor is to be held near it."""
     if run.config.actor.kl and run.config.actor.method != "none":
-        run.anchor = load_actor(run.config, run.folder.checkpoints / START).requires_grad_(False)
+        anchor = load_actor(run.config, run.folder.checkpoints / START, beside=run.agent.actor)
+        run.anchor = anchor.requires_grad_(False)

@@ -26,6 +26,7 @@ def check_combination(
     _check_critic(model, rollout, critic, actor, evaluation)
     _check_start(critic_start, actor_start, critic)
     _check_policy(rollout, actor, replay_turns)
+    _check_adapters(model, rollout)
 
 
 def _check_data(
@@ -128,3 +129,14 @@ def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int)
             f"actor.method={actor.method!r} would learn from utterances of old policies; set replay_turns=0 to keep "
             "only the newest, or method='ppo', whose ratio allows for them"
         )
+
+
+def _check_adapters(model: ModelConfig, rollout: RolloutConfig) -> None:
+    """All networks pass through one base, one after another."""
+    if not model.lora.rank:
+        return
+    if model.actor is None:
+        raise ValueError(f"model.lora.rank={model.lora.rank} adapts a trained model; name one in model.actor")
+    for name, wrong in {"rollout.overlap": rollout.overlap, "model.compile": model.compile}.items():
+        if wrong:
+            raise ValueError(f"{name} needs networks that stand apart, and adapters share one base; set it to false")

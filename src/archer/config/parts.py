@@ -36,6 +36,21 @@ class TinyConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class LoraConfig:
+    """Adapters in place of training all weights of `model.actor`: actor, critic and their copies are adapters on one
+    frozen model, which is kept in `model.precision`."""
+
+    rank: Natural = 0
+    """Rank of every adapted matrix's change; 0 trains all weights."""
+    alpha: Annotated[float, Field(gt=0, strict=True)] = 32.0
+    """The change is multiplied by `alpha / rank`."""
+    targets: tuple[str, ...] = ("all-linear",)
+    """Names of the layers to adapt, `q_proj v_proj` for instance; `all-linear` for all but the output layer."""
+    dora: bool = False
+    """Length and direction of the matrices' columns apart (DoRA)."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """The networks."""
 
@@ -52,6 +67,7 @@ class ModelConfig:
     third more arithmetic."""
     compile: bool = False
     """The learner's decoders go through torch.compile: a minute at the start, then a tenth to a fifth faster."""
+    lora: LoraConfig = Field(default_factory=LoraConfig)
     tiny: TinyConfig = Field(default_factory=TinyConfig)
     """Size of the built-in models."""
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from archer.models.batch import EpisodeBatch, TokenIndex
+from archer.models.lora import Adapted, inside
 from archer.models.passes import PLAIN, Passes
 from archer.types import Ids
 
@@ -33,11 +34,17 @@ class Actor(nn.Module):
         self.passes = passes
         if tokenizer.eos_token_id is None:
             raise ValueError("the actor's tokenizer has no end-of-sequence token; utterances would never stop")
-        self.model = model.eval()  # dropout would make the policy that is trained differ from the one that plays
+        self.model = model
+        self.network.eval()  # dropout would make the policy that is trained differ from the one that plays
         self.tokenizer = tokenizer
         # Beside the weights, as every sampled token asks for them; what is saved is the generation config.
-        said_never = model.generation_config.suppress_tokens or []
+        said_never = self.network.generation_config.suppress_tokens or []
         self.register_buffer("suppressed", torch.tensor(said_never, dtype=torch.long), persistent=False)
+
+    @property
+    def network(self) -> Any:
+        """The transformers model, under this actor's adapter where it has one."""
+        return inside(self.model)
 
     @property
     def precision(self) -> torch.dtype:
@@ -45,11 +52,11 @@ class Actor(nn.Module):
         return self.passes.precision
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Actor:
+    def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> Actor:
         """Load any causal LM by folder or hub name."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
         except (OSError, ValueError) as error:
             raise ValueError(f"model.actor: cannot load a causal language model from {str(path)!r}: {error}") from error
         # What was loaded lies in the file's own memory, off the boundaries that matrix products are fastest and round
@@ -59,8 +66,11 @@ class Actor(nn.Module):
         return cls(model, tokenizer)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write weights (safetensors), config and tokenizer in Hugging Face format."""
-        self.model.save_pretrained(path)
+        """Write weights (safetensors), config and tokenizer in Hugging Face format; of an adapter, that alone."""
+        if isinstance(self.model, Adapted):
+            self.model.save(Path(path))
+        else:
+            self.model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
 
     @property
@@ -75,12 +85,12 @@ class Actor(nn.Module):
     @property
     def vocabulary(self) -> int:
         """Tokens that its output layer knows."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
+        return int(self.network.get_output_embeddings().weight.shape[0])
 
     @property
     def context(self) -> int | None:
         """Most tokens the model can read, None where its config sets no limit."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        limit = getattr(self.network.config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
     def decode(self, ids: Ids) -> str:
@@ -92,7 +102,7 @@ class Actor(nn.Module):
 
         Kept as ``suppress_tokens`` in the model's generation config: a saved actor keeps to it, in ``generate`` too.
         """
-        self.model.generation_config.suppress_tokens = list(tokens)
+        self.network.generation_config.suppress_tokens = list(tokens)
         self.suppressed = torch.tensor(tokens, dtype=torch.long, device=self.device)
 
     def policy(self, logits: Tensor) -> Tensor:
@@ -101,7 +111,7 @@ class Actor(nn.Module):
 
     def hidden(self, batch: EpisodeBatch) -> Tensor:
         """Last hidden states of every token of the batch, shape [rows, width, d]."""
-        return self.passes.hidden(self.model.base_model, batch)
+        return self.passes.hidden(self.model, batch)
 
     def logprobs(self, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
         """Log-probability of each indexed token of utterances under the policy, float32 [T].
@@ -123,7 +133,7 @@ class Actor(nn.Module):
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits [., vocabulary] of hidden states [., d]."""
         with self.passes.autocast(hidden.device):
-            return cast(Tensor, self.model.get_output_embeddings()(hidden))
+            return cast(Tensor, self.network.get_output_embeddings()(hidden))
 
 
 def token_logprobs(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from archer.models.actor import Actor, token_logprobs
 from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
+from archer.models.lora import decoder_copy, inside
 from archer.models.passes import Passes
 from archer.types import Episode
 
@@ -134,19 +135,19 @@ class CausalCritic(Critic):
         super().__init__()
         self.trunk = trunk
         self.passes = passes
-        width = trunk.config.hidden_size
+        width = inside(trunk).config.hidden_size
         self.q = Heads(width, width, TWIN, normalise=True)
         self.v = Heads(width, width, TWIN, normalise=True)
 
     @classmethod
     def from_actor(cls, actor: Actor) -> CausalCritic:
         """Start from a copy of the actor's decoder, which already reads the task's language."""
-        return cls(deepcopy(actor.model.base_model), actor.passes)
+        return cls(decoder_copy(actor.model), actor.passes)
 
     def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         hidden = self.passes.hidden(self.trunk, batch)
         said = batch.utterance_tokens() if tokens else None
-        words = self.trunk.get_input_embeddings().weight.shape[0]
+        words = inside(self.trunk).get_input_embeddings().weight.shape[0]
         return Values(
             q=self.q(hidden[batch.row, batch.utterance_at]),
             v=self.v(hidden[batch.row, batch.state_at]),
@@ -161,4 +162,4 @@ class CausalCritic(Critic):
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits from the trunk's own token embeddings."""
         with self.passes.autocast(hidden.device):
-            return hidden @ cast(Tensor, self.trunk.get_input_embeddings().weight).T
+            return hidden @ cast(Tensor, inside(self.trunk).get_input_embeddings().weight).T

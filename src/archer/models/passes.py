@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from archer.models.batch import EpisodeBatch
+from archer.models.lora import inside
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,14 @@ class Passes:
         return torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     def hidden(self, trunk: Any, batch: EpisodeBatch) -> Tensor:
-        """Run a decoder without its output layer over a batch's rows, shape [rows, width, d], float32."""
-        # Not at the start: a copy of a network (the target critic) is not compiled with it.
-        if self.compiled and getattr(trunk, "_compiled_call_impl", None) is None:
-            trunk.compile(dynamic=True)
+        """Run a model without its output layer over a batch's rows, shape [rows, width, d], float32."""
         with self.autocast(batch.ids.device), _recomputing(trunk, self.checkpointing):
+            decoder = inside(trunk).base_model
+            # Not at the start: a copy of a network (the target critic) is not compiled with it.
+            if self.compiled and getattr(decoder, "_compiled_call_impl", None) is None:
+                decoder.compile(dynamic=True)
             mask = batch.attention_mask(self.precision)
-            output = trunk(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
+            output = decoder(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
         return cast(Tensor, output.last_hidden_state).float()
 
 
@@ -53,14 +54,21 @@ def _recomputing(trunk: Any, wanted: bool) -> Iterator[None]:
         return
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    layers = [module for module in trunk.modules() if isinstance(module, GradientCheckpointingLayer)]
+    def again(call: Callable[..., Any], *arguments: Any) -> Any:
+        def within(*arguments: Any) -> Any:
+            inside(trunk)  # by the way back, another network may have passed through the same base
+            return call(*arguments)
+
+        return checkpoint(within, *arguments, use_reentrant=False)
+
+    layers = [module for module in inside(trunk).modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise ValueError(
-            f"{type(trunk).__name__} has no layers that can be recomputed; set model.checkpointing to false"
+            f"{type(inside(trunk)).__name__} has no layers that can be recomputed; set model.checkpointing to false"
         )
     for layer in layers:  # they ask whether they are training, and no more than they: dropout inside stays off
         layer.gradient_checkpointing = layer.training = True
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = again
     try:
         yield
     finally:

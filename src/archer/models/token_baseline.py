@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from archer.models.actor import Actor
 from archer.models.batch import EpisodeBatch, TokenIndex
 from archer.models.heads import Heads
+from archer.models.lora import decoder_copy, inside
 from archer.models.passes import Passes
 
 
@@ -20,13 +20,13 @@ class TokenBaseline(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.passes = passes
-        width = trunk.config.hidden_size
+        width = inside(trunk).config.hidden_size
         self.value = Heads(width, width, 1, normalise=True)
 
     @classmethod
     def from_actor(cls, actor: Actor) -> TokenBaseline:
         """Start from a copy of the actor's decoder, which already reads the task's language."""
-        return cls(deepcopy(actor.model.base_model), actor.passes)
+        return cls(decoder_copy(actor.model), actor.passes)
 
     @property
     def unit(self) -> float:

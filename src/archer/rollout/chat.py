@@ -75,7 +75,7 @@ class Chat(Layout[ToldChat]):
     def fit(self, actor: Actor) -> None:
         """Let utterances end where the template ends the assistant's messages."""
         actor.tokenizer.eos_token = actor.tokenizer.convert_ids_to_tokens(self.stop_id)
-        actor.model.generation_config.eos_token_id = self.stop_id
+        actor.network.generation_config.eos_token_id = self.stop_id
 
     def open(self, observation: Observation) -> ToldChat:
         return self._anew(tuple(self._given([*self._system, *_messages(observation)])), ())

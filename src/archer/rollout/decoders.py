@@ -36,16 +36,16 @@ class AnyDecoder:
     def __init__(self, actor: Actor) -> None:
         register()
         self._actor = ref(actor)
-        own = next(actor.model.parameters()).dtype
-        self._copy = None if actor.precision == own else deepcopy(actor.model).to(actor.precision)
+        own = next(actor.network.parameters()).dtype
+        self._copy = None if actor.precision == own else deepcopy(actor.network).to(actor.precision)
 
     def refresh(self) -> None:
         if self._copy is not None:
-            self._copy.load_state_dict(alive(self._actor).model.state_dict())
+            self._copy.load_state_dict(alive(self._actor).network.state_dict())
 
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
         actor = alive(self._actor)
-        model, device = self._copy or actor.model, actor.device
+        model, device = self._copy or actor.network, actor.device
         cache.places = places
         with reading_slots(model), _as_it_is(actor):
             output = model(

@@ -35,7 +35,7 @@ class Engine:
         self.actor = actor
         self.sampling = sampling
         self.capacity = tokens
-        layers = actor.model.config.num_hidden_layers
+        layers = actor.network.config.num_hidden_layers
         self.cache = SlotCache(layers, rows, tokens, actor.device)
         self._tokens = np.zeros((rows, tokens), np.int64)
         self._logprobs = np.zeros((rows, tokens), np.float32)
@@ -207,7 +207,7 @@ def _check(actor: Actor) -> None:
             engine.give(row, text[3:])
         found = engine.encode(rows, np.array([len(text) - 1 for text in texts])).float()
         with torch.inference_mode():
-            plain = [actor.model(torch.from_numpy(text.astype(np.int64))[None].to(actor.device)) for text in texts]
+            plain = [actor.network(torch.from_numpy(text.astype(np.int64))[None].to(actor.device)) for text in texts]
         wanted = torch.stack([output.logits[0, -1] for output in plain]).float()
         exact = actor.precision == plain[0].logits.dtype == torch.float32
         rounding = 1e-3 if exact else 0.1
@@ -217,7 +217,7 @@ def _check(actor: Actor) -> None:
     if not same:
         _CHECKED.discard(actor.model)
         raise ValueError(
-            f"{type(actor.model).__name__} cannot be played with: its layers do not attend through transformers' "
+            f"{type(actor.network).__name__} cannot be played with: its layers do not attend through transformers' "
             "AttentionInterface to the cache they are given; the usual decoders do (Llama, Qwen, Mistral, Gemma, Phi, "
             "GPT-2, GPT-OSS, ...)"
         ) from cause

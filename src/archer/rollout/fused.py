@@ -35,7 +35,7 @@ class FusedDecoder(ABC):
     def __init__(self, actor: Actor) -> None:
         self._actor = ref(actor)
         self.dtype = actor.precision
-        config = actor.model.config
+        config = actor.network.config
         self.heads = config.num_attention_heads
         self.key_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.width = getattr(config, "head_dim", None) or config.hidden_size // self.heads
@@ -45,9 +45,9 @@ class FusedDecoder(ABC):
     def fits(cls, actor: Actor) -> bool:
         """Whether the model is of this architecture, with nothing added."""
         return (
-            actor.model.config.model_type in cls.kinds
+            actor.network.config.model_type in cls.kinds
             and actor.precision in (torch.float32, torch.bfloat16)
-            and not any("lora" in name for name, _ in actor.model.named_parameters())
+            and not any("lora" in name for name, _ in actor.network.named_parameters())
         )
 
     @torch.no_grad()
@@ -59,7 +59,7 @@ class FusedDecoder(ABC):
 
     @property
     def model(self) -> Any:
-        return alive(self._actor).model
+        return alive(self._actor).network
 
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
         if not isinstance(cache.backend, CompiledBackend):
@@ -120,13 +120,13 @@ class LlamaDecoder(FusedDecoder):
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor)
-        self.epsilon = np.float32(actor.model.config.rms_norm_eps)
+        self.epsilon = np.float32(actor.network.config.rms_norm_eps)
         nothing = np.zeros((0, self.width // 2), np.float32)
         self._turns = nothing, nothing
 
     @classmethod
     def fits(cls, actor: Actor) -> bool:
-        config = actor.model.config
+        config = actor.network.config
         rope = getattr(config, "rope_parameters", None) or {}
         return (
             super().fits(actor)
@@ -197,11 +197,11 @@ class Gpt2Decoder(FusedDecoder):
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor)
-        self.epsilon = np.float32(actor.model.config.layer_norm_epsilon)
+        self.epsilon = np.float32(actor.network.config.layer_norm_epsilon)
 
     @classmethod
     def fits(cls, actor: Actor) -> bool:
-        config = actor.model.config
+        config = actor.network.config
         return (
             super().fits(actor)
             and config.activation_function == "gelu_new"
