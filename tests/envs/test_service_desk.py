@@ -132,7 +132,8 @@ def test_the_customer_tells_what_is_asked_for() -> None:
         "{", "[1]", '{"tool": "drop"}', '{"tool": "refund"}', '{"tool": "refund", "order": 1, "all": true}', "{" * 5000,
         '{"tool": "refund", "order": "1; DROP TABLE orders"}', '{"tool": "refund", "order": 99999999999999999999999}',
         '{"tool": "refund", "order": true}', '{"tool": "customer", "email": ["x"]}',
-        '{"tool": "orders", "customer": null}',
+        '{"tool": "order", "customer": null, "item": "lamp"}', '{"tool": "order", "customer": 1, "item": ["lamp"]}',
+        '{"tool": "order", "customer": 99999999999999999999999, "item": "lamp"}', '{"tool": "order", "customer": 1}',
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_an_error_for_the_agent_and_changes_nothing(text: str) -> None:

@@ -72,19 +72,20 @@ class Database:
         """id, name, email and tier of all."""
         return list(self._connection.execute("SELECT id, name, email, tier FROM customers ORDER BY id"))
 
-    def orders(self, customer: int) -> list[Order]:
-        """A customer's orders."""
+    def orders(self, customer: object) -> list[Order]:
+        """A customer's orders; none where there is no customer of that number."""
+        if not _is_number(customer):
+            return []
         rows = self._connection.execute("SELECT * FROM orders WHERE customer = ? ORDER BY id", (customer,))
         return [Order(*row) for row in rows]
 
     def order(self, number: object) -> Order:
         """One order; ToolError where there is none of that number."""
-        row = None
-        if type(number) is int and abs(number) < 1 << 62:
+        if _is_number(number):
             row = self._connection.execute("SELECT * FROM orders WHERE id = ?", (number,)).fetchone()
-        if row is None:
-            raise ToolError(f"no order {json.dumps(number)}")
-        return Order(*row)
+            if row is not None:
+                return Order(*row)
+        raise ToolError(f"no order {json.dumps(number)}")
 
     def set(self, order: int, **changes: str) -> None:
         """Change fields of an order."""
@@ -104,6 +105,11 @@ class Database:
         self._connection.deserialize(state)
 
 
+def _is_number(value: object) -> bool:
+    """Whether SQLite takes it for a row's number."""
+    return type(value) is int and abs(value) < 1 << 62
+
+
 def find_customer(database: Database, email: object) -> tuple[int, str]:
     """Number and tier of the customer with an e-mail address."""
     for number, _, known, tier in database.customers():
@@ -117,7 +123,7 @@ def parse_call(text: str) -> dict[str, object]:
     try:
         call = json.loads(text)
     except (ValueError, RecursionError):
-        raise ToolError('not JSON; a call is {"tool": "orders", "customer": 1}') from None
+        raise ToolError('not JSON; a call is {"tool": "close"}') from None
     if not isinstance(call, dict) or call.get("tool") not in TOOLS:
         raise ToolError(f"no such tool; there are {', '.join(TOOLS)}")
     wanted = TOOLS[str(call["tool"])]
@@ -128,7 +134,7 @@ def parse_call(text: str) -> dict[str, object]:
 
 TOOLS: dict[str, tuple[str, ...]] = {
     "customer": ("email",),
-    "orders": ("customer",),
+    "order": ("customer", "item"),
     "cancel": ("order",),
     "refund": ("order",),
     "move": ("order", "city"),

@@ -85,11 +85,11 @@ class ServiceDesk(Game):
             if call["email"] == self._email:
                 self._known.add(number)
             return {"customer": number, "tier": tier}, False
-        if call["tool"] == "orders":
-            if type(call["customer"]) is not int or not (found := database.orders(call["customer"])):
-                raise ToolError(f"no customer {json.dumps(call['customer'])}")
-            told = ("id", "item", "price", "status", "days", "city")
-            return [{field: getattr(order, field) for field in told} for order in found], False
+        if call["tool"] == "order":
+            order = next((order for order in database.orders(call["customer"]) if order.item == call["item"]), None)
+            if order is None:
+                raise ToolError(f"customer {json.dumps(call['customer'])} has ordered no {json.dumps(call['item'])}")
+            return {field: getattr(order, field) for field in ("id", "price", "status", "days", "city")}, False
         order = database.order(call["order"])
         changes = {
             "cancel": {"status": "cancelled"},

@@ -14,7 +14,7 @@ REFUSE = "I am sorry, that is not possible."
 
 
 class Clerk:
-    """Asks for the e-mail address, looks up customer and orders, does what the policy says, tells it and closes.
+    """Asks for the e-mail address, looks up customer and order, does what the policy says, tells it and closes.
 
     chance: where it comes from is a forgetful clerk: who skips the look-up, does not heed dates, prices or states, does
     another thing, or talks on.
@@ -72,15 +72,15 @@ class Clerk:
         except (ValueError, KeyError, TypeError):
             return ASK
         self._stage = "act"
-        return _call("orders", customer=self._customer)
+        return _call("order", customer=self._customer, item=self._item)
 
     def _act(self, heard: str) -> str:
         try:
-            order = next(order for order in json.loads(heard) if order["item"] == self._item)
-        except (ValueError, StopIteration, TypeError, KeyError):
-            return _call("orders", customer=self._customer)
+            order = json.loads(heard)
+            number, state = order["id"], order["status"]
+        except (ValueError, TypeError, KeyError):
+            return _call("order", customer=self._customer, item=self._item)
         self._stage = "close"
-        number, state = order["id"], order["status"]
         careless = self._slips(0.35)
         if self._wish == "status":
             return f"It is {state}."
