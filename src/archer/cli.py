@@ -1,4 +1,4 @@
-"""The `archer` command: train, evaluate, play, collect, score, doctor, compare, bench, envs, check-env, presets."""
+"""The `archer` command: train, evaluate, play, collect, export, score, doctor, compare, bench, envs, …."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from archer.commands import (
     Doctor,
     Envs,
     Evaluate,
+    Export,
     Play,
     Presets,
     Score,
@@ -30,7 +31,7 @@ from archer.commands import (
 )
 from archer.config import RunConfig
 from archer.conversations import check_file
-from archer.envcommands import check_best_of, check_env, envs, play
+from archer.envcommands import check_best_of, check_env, check_episodes, envs, play, presets
 from archer.envs import make_factory
 from archer.report.console import interval, print_table, render_game, show
 from archer.runfolder import RunFolder
@@ -123,24 +124,19 @@ def _train(command: Train) -> None:
 
 
 def _evaluate(command: Evaluate) -> None:
-    _check_episodes(command.episodes)
+    check_episodes(command.episodes)
     check_best_of(command.best_of)
     from archer.api import evaluate, load
 
-    result = evaluate(load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of)
-    show("Evaluation", result, as_json=command.json)
-
-
-def _check_episodes(count: int) -> None:
-    if count < 1:
-        raise ValueError(f"--episodes must be at least 1, got {count}")
+    found = evaluate(load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of)
+    show("Evaluation", found, as_json=command.json)
 
 
 def _collect(command: Collect) -> None:
     from archer.conversations import check_suffix, write_conversations
 
     check_suffix(command.out)
-    _check_episodes(command.episodes)
+    check_episodes(command.episodes)
     from archer.collecting import PLAYERS, collect_run, collect_scripted
 
     if command.what not in PLAYERS:
@@ -155,6 +151,12 @@ def _collect(command: Collect) -> None:
     returns = [game.return_ for game in games]
     result = {"file": str(command.out), "episodes": len(games), "return_mean": sum(returns) / len(returns)}
     show("Collected", result, as_json=command.json)
+
+
+def _export(command: Export) -> None:
+    from archer.exporting import export
+
+    show("Exported", export(command.run, command.out, merge=command.merge), as_json=command.json)
 
 
 def _score(command: Score) -> None:
@@ -267,10 +269,6 @@ def _bench(command: Bench) -> None:
         print_speed(Console(), found)
 
 
-def _presets(command: Presets) -> None:
-    show("Presets", {name: preset.description for name, preset in PRESETS.items()}, as_json=command.json)
-
-
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -286,6 +284,7 @@ _RUNNERS: dict[type, Any] = {
     Play: play,
     CheckEnv: check_env,
     Collect: _collect,
+    Export: _export,
     Score: _score,
     Show: _show,
     View: view,
@@ -293,5 +292,5 @@ _RUNNERS: dict[type, Any] = {
     Compare: _compare,
     Bench: _bench,
     Envs: envs,
-    Presets: _presets,
+    Presets: presets,
 }

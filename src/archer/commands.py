@@ -94,6 +94,23 @@ class Collect:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a trained policy as a folder that transformers and PEFT load, with a card that says what it is.
+
+    archer export runs/q --out my-agent
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    out: Path
+    """The new folder."""
+    merge: Json = False
+    """Work an adapter into the model that it adapts, so that it needs neither PEFT nor that model."""
+    json: Json = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
 class Score:
     """Say what a run's critic thinks of every utterance of given conversations: Q, V and advantage."""
 
@@ -228,5 +245,8 @@ class Presets:
     """Print one JSON object."""
 
 
-Command = Train | Evaluate | Play | Collect | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv | Presets
+Command = (
+    Train | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv
+    | Presets
+)  # fmt: skip
 """Whatever was asked for."""

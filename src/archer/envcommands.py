@@ -1,4 +1,4 @@
-"""What the `archer` command does with environments: list them, check one, play in one."""
+"""What the `archer` command does beside runs: list presets and environments, check one of these, play in one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from archer.commands import CheckEnv, Envs, Play
+from archer.algorithms.presets import PRESETS
+from archer.commands import CheckEnv, Envs, Play, Presets
 from archer.envs import ADAPTERS, ENVS, make_factory
 from archer.report.console import printable, show
 from archer.settings import parse_assignment
@@ -22,6 +23,11 @@ COLOURS = {"ok": "green", "note": "yellow", "error": "red"}
 def envs(command: Envs) -> None:
     """List what can be played."""
     show("Environments", {name: spec.description for name, spec in (ENVS | ADAPTERS).items()}, as_json=command.json)
+
+
+def presets(command: Presets) -> None:
+    """List the methods."""
+    show("Presets", {name: preset.description for name, preset in PRESETS.items()}, as_json=command.json)
 
 
 def check_env(command: CheckEnv) -> None:
@@ -48,6 +54,12 @@ def check_env(command: CheckEnv) -> None:
         Console().print(table)
     if any(finding.level == "error" for finding in found):
         sys.exit(1)
+
+
+def check_episodes(count: int) -> None:
+    """Refuse fewer games than one."""
+    if count < 1:
+        raise ValueError(f"--episodes must be at least 1, got {count}")
 
 
 def check_best_of(count: int) -> None:
