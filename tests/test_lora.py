@@ -212,9 +212,9 @@ def test_a_chat_model_learns_on_from_its_supervised_start(tmp_path: Path) -> Non
     wide = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}
     chat = {
         "env": {"name": "tests.worlds:TwoSteps"},
-        "model": {"actor": str(save_family("qwen2", tmp_path / "base", **wide)), "tiny": TASK["model"]["tiny"]},
+        "model": {"actor": str(save_family("qwen2", tmp_path / "base", **wide))},
         "rollout": {"layout": "chat", "max_tokens": 160, "utterance_tokens": 8, "games": 16},
-        "iterations": 5,
+        "iterations": 8,
         "warmup": 1,
     }
     config = overlay(overlay(RunConfig(), TASK, "test"), chat, "test")
