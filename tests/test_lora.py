@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 from copy import deepcopy
 from pathlib import Path
@@ -111,6 +112,28 @@ def test_gradients_reach_the_network_that_was_asked_and_nothing_else(base: Path)
     assert all(p.grad is None for network in (critic, frozen) for p in network.parameters())
     assert actor.model.base.model.get_input_embeddings().weight.grad is None
     assert all(p.requires_grad for p in actor.parameters()) and not any(p.requires_grad for p in frozen.parameters())
+
+
+def test_an_adapter_goes_with_its_network(base: Path) -> None:
+    actor = _actor(base)
+    _disturb(actor, 0)
+    assert isinstance(actor.model, Adapted)
+    before, copy = _logprobs(actor).detach(), deepcopy(actor)
+    assert len(actor.model.base.model.peft_config) == 2
+    del copy
+    gc.collect()
+    assert list(actor.model.base.model.peft_config) == [actor.model.name]
+    assert sum("lora_A" in key for key, _ in actor.model.base.model.named_parameters()) == 7 * 2
+    assert torch.equal(_logprobs(actor), before)
+
+
+@pytest.mark.parametrize("targets", [("q_proj",), ("q_proj", "v_proj")])
+def test_layers_are_adapted_by_name(targets: tuple[str, ...], base: Path) -> None:
+    actor = _actor(base, targets=targets)
+    assert sum(p.numel() for p in actor.parameters()) == len(targets) * 2 * 4 * 64  # two layers of rank 4 · (32 + 32)
+    assert sum(p.numel() for p in deepcopy(actor).parameters()) == len(targets) * 2 * 4 * 64
+    with pytest.raises(ValueError, match="nowhere"):
+        _actor(base, targets=("nowhere",))
 
 
 def test_factors_are_no_matrices_for_muon(base: Path) -> None:

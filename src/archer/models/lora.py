@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Base:
         self._peft = need("peft", "lora")
         self.model = model.requires_grad_(False)
         self._config = config
-        self._targets: Any = config.targets[0] if len(config.targets) == 1 else list(config.targets)
+        self._targets: Any = "all-linear" if config.targets == ("all-linear",) else list(config.targets)
         self._layers: list[Any] = []
         self._names = 0
 
@@ -51,6 +52,13 @@ class Base:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
         return name, weights
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter whose network is gone."""
+        for layer in self._layers:
+            layer._active_adapter = []
+            layer.delete_adapter(name)
+        del self.model.peft_config[name]
 
     def settings(self, targets: Any) -> Any:
         """What PEFT is told, and what its files say."""
@@ -111,6 +119,7 @@ class Adapted(nn.Module):
         self.decoder = decoder
         self.name, weights = base.add()
         self.weights = nn.ParameterList(weights)
+        weakref.finalize(self, base.remove, self.name).atexit = False
 
     @property
     def base(self) -> Base:
