@@ -11,7 +11,7 @@ from archer.algorithms.presets import PRESETS
 from archer.cli import settings
 from archer.commands import Train
 from archer.config import RunConfig
-from archer.settings import ConfigError, load_yaml, overlay, parse_assignment, to_yaml
+from archer.settings import ConfigError, Layer, build, load_yaml, overlay, parse_assignment, to_yaml
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path: Path) -> None:
@@ -115,3 +115,15 @@ def test_a_file_or_a_flag_that_cannot_be_read_is_refused(tmp_path: Path) -> None
         load_yaml(RunConfig(), path)
     with pytest.raises(ConfigError, match=r"env\.options: the value '\[1' is not YAML"):
         parse_assignment("env.options=[1")
+
+
+def test_options_of_a_task_add_up_until_there_is_another_task() -> None:
+    layers = [Layer(parse_assignment(text), "--set") for text in ("env.options.max_turns=5", "env.options.objects=ten")]
+    config = build(RunConfig(), layers)
+    assert config.env.options == {"max_turns": 5, "objects": "ten"}
+    assert overlay(config, {"env": {"options": {"max_turns": 6}}}, "test").env.options["objects"] == "ten"
+    same = overlay(config, {"env": {"name": config.env.name}}, "test")
+    assert same.env.options == config.env.options
+    assert overlay(config, {"env": {"name": "maze"}}, "test").env.options == {}
+    other = overlay(config, {"env": {"options": {"layout": "u"}, "name": "maze"}}, "test")
+    assert other.env.options == {"layout": "u"}

@@ -147,8 +147,10 @@ def _nearest(set_by: Mapping[str, str], field: str) -> str | None:
 
 
 def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, str]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in _under(layer.changes, prefix).items():
+    merged, changes = dict(base), _under(layer.changes, prefix)
+    if prefix == "env." and changes.get("name", base["name"]) != base["name"]:
+        merged["options"] = {}  # those there are were another task's
+    for key, value in changes.items():
         field = f"{prefix}{key}"
         place = _place(layer, field)
         if key not in base:
@@ -161,7 +163,12 @@ def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, st
         if not nested:
             set_by.pop(field, None)  # so that the last one to set anything stands last
             set_by[field] = place
-        merged[key] = _merge(base[key], layer, f"{field}.", set_by) if nested else value
+        if nested:
+            merged[key] = _merge(base[key], layer, f"{field}.", set_by)
+        elif field == "env.options" and isinstance(value, Mapping):
+            merged[key] = {**merged[key], **value}
+        else:
+            merged[key] = value
     return merged
 
 
