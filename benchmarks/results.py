@@ -29,8 +29,11 @@ SMOOTH = 5
 
 
 def online_tables(runs: Sequence[Path], against: str) -> tuple[str, Comparison]:
-    """Markdown of what the methods reached and with how many games, and the comparison behind it."""
+    """Markdown of what the methods reached and with how many games, and the comparison behind it; without runs of
+    ``against``, of what they reached."""
     plain = compare(runs, smooth=SMOOTH)
+    if all(method.label != against for method in plain.methods):
+        return "\n\n".join([_reached(plain), *(f"* {note}" for note in plain.notes)]), plain
     found = compare(runs, smooth=SMOOTH, levels=levels_of(plain, against), against=against)
     parts = [_reached(found), _games(found), _ratios(found), *(f"* {note}" for note in found.notes)]
     return "\n\n".join(parts), found

@@ -71,3 +71,10 @@ def test_tables_have_five_levels_up_to_where_the_rival_ends(results: object, tmp
     text, found = results.online_tables([tmp_path], against="ppo")  # type: ignore[attr-defined]
     assert len(found.levels) == 5 and "| games to |" in text
     assert text.count("`archer`") == 3  # what it reached, its games to the levels, the ratios
+
+
+def test_a_task_of_one_method_has_a_table_without_ratios(results: object, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        _run(tmp_path / "toy" / "archer" / f"seed-{seed}", "archer", seed, -2.0 - seed)
+    table, found = results.online_tables([tmp_path / "toy"], against="ppo")  # type: ignore[attr-defined]
+    assert table.count("| `archer` |") == 1 and "games to" not in table and found.against is None
