@@ -1,4 +1,4 @@
-"""What a program does with a finished run: load it, measure it, talk to it."""
+"""What a program does with a finished run: load it, measure it, read its games."""
 
 from __future__ import annotations
 
@@ -13,19 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.text import Text
 
 from archer.beginning import begin_critic, load_actor
 from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.envs.base import Environment, check_reset, check_step
 from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
 from archer.models.actor import Actor
 from archer.models.critic import Critic
-from archer.report.console import observation_line, printable
 from archer.report.curve import draw_curve
 from archer.rollout.best_of import play_best_of
 from archer.rollout.layouts import layout_of
@@ -105,9 +101,7 @@ class LoadedRun:
 
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        if best_of and self.config.critic.method == "tokens":
-            raise ValueError(f"the critic of {self.folder.path} values single tokens and has no Q to choose by")
-        return partial(play_best_of, best_of, load_critic(self)) if best_of else play
+        return partial(play_best_of, best_of, load_chooser(self)) if best_of else play
 
 
 def load(run: str | Path) -> LoadedRun:
@@ -130,6 +124,13 @@ def load_critic(run: LoadedRun) -> Critic:
     critic = begin_critic(run.config, run.actor, [])
     load_module(saved, critic)
     return critic
+
+
+def load_chooser(run: LoadedRun) -> Critic:
+    """The critic, to choose utterances by; ValueError where it cannot."""
+    if run.config.critic.method == "tokens":
+        raise ValueError(f"the critic of {run.folder.path} values single tokens and has no Q to choose by")
+    return load_critic(run)
 
 
 def evaluate(
@@ -174,44 +175,3 @@ def _outcome(played: list[Episode]) -> dict[str, Any]:
         "win_rate": found.get("eval/win_rate"),
         "length": found["eval/length"],
     }
-
-
-def play_as_agent(env: Environment, seed: int, console: Console) -> None:
-    """A person writes the agent's utterances."""
-    observation, _ = check_reset(env.reset(seed=seed))
-    total, over = 0.0, False
-    while not over:
-        console.print(Text(observation_line(observation), style="dim"))
-        observation, reward, terminated, truncated, _ = check_step(env.step(console.input("you: ")))
-        total += reward
-        over = terminated or truncated
-    console.print(Text(observation_line(observation), style="dim"))
-    console.print(Text(f"{'ended' if terminated else 'stopped by the limit'}, return {total:g}", style="bold"))
-
-
-class _Person:
-    """An environment whose answers a person types; an empty answer ends the game."""
-
-    def __init__(self, first: str, console: Console) -> None:
-        self._first, self._console = first, console
-
-    def reset(self, *, seed: int | None = None, options: object = None) -> tuple[str, dict[str, object]]:
-        return self._first, {}
-
-    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
-        self._console.print(Text(f"agent: {printable(utterance)}", style="cyan"))
-        answer = self._console.input("you: ")
-        return answer, 0.0, not answer, False, {}
-
-
-def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0) -> None:
-    """A person answers a trained agent, whose critic chooses among ``best_of`` utterances if asked to."""
-    loaded = load(run)
-    env = make_factory(loaded.target(None), loaded.config.env.options)()
-    observation, _ = check_reset(env.reset(seed=seed))
-    first = observation_line(observation)
-    console.print(Text(f"{first}  (you answer the agent; an empty line ends the game)", style="dim"))
-    loaded.player(best_of or loaded.config.eval.best_of)(
-        loaded.actor, lambda: _Person(first, console), [seed],
-        task="terminal", sampling=loaded.sampling, limits=loaded.limits, layout=loaded.layout,
-    )  # fmt: skip

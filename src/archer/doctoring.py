@@ -64,15 +64,16 @@ def examine(run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = N
             limits=run.limits, layout=run.layout, policy_version=0,
             player=run.player(run.config.eval.best_of),
         )  # fmt: skip
-    return _examination(run, critic, played)
+    return examine_episodes(run, critic, played)
 
 
 def examine_recorded(run: LoadedRun, games: Sequence[ScriptedGame]) -> Examination:
     """Hold the run's critic against conversations that it did not learn from, of its own policy or a similar one."""
-    return _examination(run, load_critic(run), recorded_episodes(run, games))
+    return examine_episodes(run, load_critic(run), recorded_episodes(run, games))
 
 
-def _examination(run: LoadedRun, critic: Critic, episodes: Sequence[Episode]) -> Examination:
+def examine_episodes(run: LoadedRun, critic: Critic, episodes: Sequence[Episode]) -> Examination:
+    """Hold a critic that is at hand against played games."""
     turns = value_turns(critic, episodes, run.config.critic)
     health = measure_health(turns)
     return Examination(turns, health, diagnose(health), _development(run.folder.metrics()))

@@ -73,7 +73,7 @@ def play(command: Play) -> None:
     check_best_of(command.best_of)
     if command.best_of and command.side == "agent":
         raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
-    from archer.api import play_as_agent, play_as_environment
+    from archer.playing import play_as_agent, play_as_environment
 
     console = Console()
     if command.side == "agent":

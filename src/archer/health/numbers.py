@@ -42,6 +42,16 @@ class ValuedTurns:
     turn: Counts
     """Which turn of it, from 1, [N]."""
 
+    @property
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """Whether all of a turn's values are finite numbers, [N]."""
+        values = np.column_stack([self.q, self.v, self.returns, self.td_errors])
+        return np.asarray(np.isfinite(values).all(axis=1), np.bool_)
+
+    def only(self, which: npt.NDArray[np.bool_]) -> ValuedTurns:
+        """The turns for which ``which``, [N], is true."""
+        return ValuedTurns(**{name: values[which] for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class TurnError:
@@ -118,10 +128,9 @@ class Health:
 def measure_health(turns: ValuedTurns) -> Health:
     """All numbers of the played turns of at least one game."""
     games = len(np.unique(turns.game))
-    values = np.column_stack([turns.q, turns.v, turns.returns, turns.td_errors])
-    nonfinite = int((~np.isfinite(values).all(axis=1)).sum())
+    nonfinite = int((~turns.finite).sum())
     if nonfinite:
-        return Health(games, len(values), nonfinite)
+        return Health(games, len(turns.v), nonfinite)
     q, v, returns = turns.q.min(axis=1), turns.v, turns.returns
     share, half_width = sign_share(q, v, returns, turns.game)
     return_variance = _spread(returns) ** 2

@@ -44,12 +44,13 @@ def _numbers(health: Health) -> Table:
     table.add_column("number")
     table.add_column("value", justify="right")
     table.add_column("healthy")
-    for name, value, healthy in _rows(health):
+    for name, value, healthy in health_numbers(health):
         table.add_row(name, value, healthy)
     return table
 
 
-def _rows(health: Health) -> Iterator[tuple[str, str, str]]:
+def health_numbers(health: Health) -> Iterator[tuple[str, str, str]]:
+    """Every number by name, as text, and what a healthy one looks like."""
     interval = "" if health.sign_share_ci95 is None else f" ± {health.sign_share_ci95:.2f}"
     yield (
         "right-sign share of advantages",

@@ -35,12 +35,7 @@ def reliability_bins(turns: ValuedTurns) -> tuple[Numbers, Numbers, Numbers]:
 
 def plot_reliability(turns: ValuedTurns, path: Path, *, title: str) -> None:
     """Realised return against Q in ten bins, with the diagonal on which a calibrated critic lies."""
-    finite = np.isfinite(turns.q).all(axis=1) & np.isfinite(turns.returns)
-    kept = ValuedTurns(
-        turns.q[finite], turns.v[finite], turns.returns[finite], turns.td_errors[finite],
-        turns.game[finite], turns.turn[finite],
-    )  # fmt: skip
-    said, came, half_width = reliability_bins(kept)
+    said, came, half_width = reliability_bins(turns.only(turns.finite))
     figure = Figure(figsize=(6, 5.4), dpi=120, layout="constrained")
     axes = figure.subplots()
     if len(said):

@@ -17,7 +17,7 @@ from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, Seat
 from archer.rollout.siblings import SiblingSampler
-from archer.types import End, Episode, Turn, Utterance
+from archer.types import End, Episode, Ids, Turn, Utterance
 
 
 def play_best_of(
@@ -78,19 +78,21 @@ def _choose(count: int, critic: Critic, sampler: SiblingSampler, table: Sequence
     """The critic's favourite of ``count`` utterances at the state of every game."""
     states = [game.told.ids for game in table]
     groups = sampler.at(states, count, [[game.seed, len(game.turns), game.copy] for game in table])
-    # To the critic, a game of one turn: the state, one of the candidates as what was said, all of them as siblings.
-    cut = [
-        Episode(
-            turns=(Turn(state, group[0], "", 0.0, {}),),
-            end=End.TURN_LIMIT,
-            final_prompt_ids=np.concatenate([state, group[0].ids]),
-            seed=0,
-            task="",
-            policy_version=0,
-        )
-        for state, group in zip(states, groups, strict=True)
-    ]
+    # One of the candidates as what was said, all of them as siblings.
+    cut = [moment(state, group[0]) for state, group in zip(states, groups, strict=True)]
     with torch.no_grad():
         values = critic(collate(cut, [[group] for group in groups]).to(sampler.actor.device))
     best = values.q_siblings.amin(dim=-1).argmax(dim=1).tolist()
     return [group[index] for group, index in zip(groups, best, strict=True)]
+
+
+def moment(state: Ids, utterance: Utterance) -> Episode:
+    """To a critic, a game of one turn: a state and what is said at it."""
+    return Episode(
+        turns=(Turn(state, utterance, "", 0.0, {}),),
+        end=End.TURN_LIMIT,
+        final_prompt_ids=np.concatenate([state, utterance.ids]),
+        seed=0,
+        task="",
+        policy_version=0,
+    )

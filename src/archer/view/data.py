@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archer.extras import need
 from archer.runfolder import RunFolder
 from archer.settings import flatten, to_dict
+from archer.types import Episode, Turn
 
 if TYPE_CHECKING:
-    from archer.models.critic import Critic
+    from archer.scoring import Score
+    from archer.view.judging import Judge
 
 SOURCES = {
     "train": "episodes/*.parquet",
@@ -75,9 +75,13 @@ class RunView:
             "config": to_dict(self.folder.config()),
             "summary": json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else None,
             "iterations": [row["iteration"] for row in rows],
-            "metrics": {name: [_number(row.get(name)) for row in rows] for name in names},
-            "sources": [name for name, pattern in SOURCES.items() if any(self.folder.path.glob(pattern))],
+            "metrics": {name: [number(row.get(name)) for row in rows] for name in names},
+            "sources": self.sources(),
         }
+
+    def sources(self) -> list[str]:
+        """Names of ``SOURCES`` of which there are games."""
+        return [name for name, pattern in SOURCES.items() if any(self.folder.path.glob(pattern))]
 
     def episodes(self, query: Query) -> dict[str, Any]:
         """Games that fit a query: how many, and one page of them."""
@@ -99,6 +103,34 @@ class RunView:
 
     def episode(self, source: str, iteration: int, row: int) -> dict[str, Any]:
         """One game, turn by turn, with Q, V and tokens where there are a critic and a tokenizer; else LookupError."""
+        (episode,) = self.read(source, iteration, row, 1)
+        judge = self.judge()
+        scores: Sequence[Score | None] = judge.scores(episode) if judge else []
+        judged = any(score is not None for score in scores)
+        turns = [
+            told(turn, score, judge) for turn, score in zip(episode.turns, scores or [None] * len(episode), strict=True)
+        ]
+        return {
+            "seed": episode.seed, "return": episode.return_, "end": str(episode.end), "success": episode.success,
+            "source": source, "iteration": iteration, "row": row, "turns": turns,
+            "judged_by": judge.name if judge and judged else None, "policy": judge is not None,
+        }  # fmt: skip
+
+    def siblings(self, source: str, iteration: int, row: int, turn: int, count: int, draw: int) -> dict[str, Any]:
+        """What the newest checkpoint would say at a turn, from 0, of a game; LookupError where either is not there."""
+        (episode,) = self.read(source, iteration, row, 1)
+        judge = self.judge()
+        if judge is None or turn >= len(episode):
+            raise LookupError("this run has no checkpoint yet" if judge is None else f"there is no turn {turn + 1}")
+        return {
+            "drawn": count,
+            "iteration": judge.run.iteration,
+            "judged": judge.critic is not None,
+            "ranked": judge.siblings(episode, turn, count, draw),
+        }
+
+    def read(self, source: str, iteration: int, row: int, count: int) -> list[Episode]:
+        """``count`` games of a shard from ``row`` on; LookupError where they are not."""
         from archer.storage import read_rows
 
         if source not in SOURCES:
@@ -106,26 +138,26 @@ class RunView:
         path = self.folder.path / (f"episodes/{iteration:06d}.parquet" if source == "train" else SOURCES[source])
         if not path.exists():
             raise LookupError(f"{path} is not there")
-        episode = read_rows(path, row, 1)[0]
-        judge = _judge(self.folder.path, _newest(self.folder))
-        values: Sequence[tuple[float, float]] = judge.values(episode) if judge else []
-        turns = [
-            {
-                "observation": turn.observation,
-                "utterance": turn.utterance.text,
-                "reward": turn.reward,
-                "tokens": judge.tokens(turn.utterance.ids) if judge else [],
-                "logprobs": [_number(float(value)) for value in turn.utterance.logprobs],
-                "q": _number(values[number][0]) if values else None,
-                "v": _number(values[number][1]) if values else None,
-            }
-            for number, turn in enumerate(episode.turns)
-        ]
-        return {
-            "seed": episode.seed, "return": episode.return_, "end": str(episode.end), "success": episode.success,
-            "source": source, "iteration": iteration, "row": row, "turns": turns,
-            "judged_by": judge.name if judge and values else None,
-        }  # fmt: skip
+        return read_rows(path, row, count)
+
+    def judge(self) -> Judge | None:
+        """The newest checkpoint's policy and critic; None while there is none."""
+        from archer.view.judging import judge_of
+
+        return judge_of(self.folder)
+
+
+def told(turn: Turn, score: Score | None, judge: Judge | None) -> dict[str, Any]:
+    """A turn as the pages show it."""
+    return {
+        "observation": turn.observation,
+        "utterance": turn.utterance.text,
+        "reward": turn.reward,
+        "tokens": judge.tokens(turn.utterance.ids) if judge else [],
+        "logprobs": [number(float(value)) for value in turn.utterance.logprobs],
+        "q": number(score.q) if score else None,
+        "v": number(score.v) if score else None,
+    }
 
 
 def _conditions(query: Query) -> tuple[str, list[Any]]:
@@ -147,49 +179,7 @@ def _conditions(query: Query) -> tuple[str, list[Any]]:
     return " AND ".join(parts), values
 
 
-class _Judge:
-    """A checkpoint's critic and tokenizer."""
-
-    def __init__(self, path: Path) -> None:
-        from archer.api import load, load_critic
-
-        self._run = load(path)
-        self.name = f"the critic after {self._run.iteration} iterations"
-        self._critic: Critic | None = None
-        with suppress(ValueError):  # where the method has none
-            self._critic = load_critic(self._run)
-
-    def values(self, episode: Any) -> list[tuple[float, float]]:
-        """Q and V of every turn; empty without a critic."""
-        from archer.scoring import score_episodes
-
-        if self._critic is None:
-            return []
-        return [(one.q, one.v) for one in score_episodes(self._run, self._critic, [episode])[0]]
-
-    def tokens(self, ids: Any) -> list[str]:
-        """Every token as text; those that mean something to the model only, such as the one that stops, as ∎."""
-        tokenizer = self._run.actor.tokenizer
-        special = set(tokenizer.all_special_ids)
-        return ["∎" if int(token) in special else str(tokenizer.decode([int(token)])) for token in ids]
-
-
-def _newest(folder: RunFolder) -> str:
-    return max((path.name for path in folder.checkpoints.glob("[0-9]*") if (path / "state.json").exists()), default="")
-
-
-@lru_cache(maxsize=4)
-def _judge(path: Path, checkpoint: str) -> _Judge | None:
-    """The judge of a run's newest checkpoint, loaded once; None while there is none."""
-    from archer.checkpoint import CheckpointError
-
-    try:
-        return _Judge(path) if checkpoint else None
-    except CheckpointError:
-        return None
-
-
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
     """A number that JSON has a word for."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None

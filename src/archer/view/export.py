@@ -1,14 +1,20 @@
-"""Runs as one HTML file that opens without a server or a network."""
+"""Runs as one HTML file that opens without a server or a network: its scripts, styles and data are in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from archer.files import write_text
+from archer.view.critic import critic_page
 from archer.view.data import MOST, Query, RunView, differences
 from archer.view.server import STATIC
+
+IMPORT = re.compile(r'^import ({[^}]*}) from "\./([a-z]+\.js)";$', re.MULTILINE)
+EXPORT = re.compile(r"^export ((?:async )?(?:function|const) (\w+))", re.MULTILINE)
 
 
 def export(runs: Sequence[Path], path: Path, games: int) -> None:
@@ -17,17 +23,22 @@ def export(runs: Sequence[Path], path: Path, games: int) -> None:
     overviews = {number: view.overview() for number, view in views.items()}
     listed: dict[str, object] = {}
     opened: dict[str, object] = {}
+    judged: dict[str, dict[str, Any]] = {}
     for number, view in views.items():
+        judged[number] = critic_page(view)
+        pointed = [*judged[number].get("best", ()), *judged[number].get("worst", ())] if games else []
+        places = [(one["source"], one["iteration"], one["row"]) for one in pointed]
         for source in overviews[number]["sources"]:
             found = view.episodes(Query(source=source, limit=min(MOST, max(1, games))))
             listed[f"{number}/{source}"] = found
-            for row in found["rows"][:games]:
-                place = f"{source}/{row['iteration']}/{row['row']}"
-                opened[f"{number}/{place}"] = view.episode(source, row["iteration"], row["row"])
+            places += [(source, row["iteration"], row["row"]) for row in found["rows"][:games]]
+        for source, iteration, row in places:
+            opened[f"{number}/{source}/{iteration}/{row}"] = view.episode(source, iteration, row)
     data = {
         "runs": {"runs": overviews, "differences": differences([one["config"] for one in overviews.values()])},
         "episodes": listed,
         "episode": opened,
+        "critic": judged,
     }
     # Inside a script element only these could end it or begin a comment.
     text = json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -35,8 +46,35 @@ def export(runs: Sequence[Path], path: Path, games: int) -> None:
     for name in ("uplot.css", "style.css"):
         css = (STATIC / name).read_text(encoding="utf-8")
         page = page.replace(f'<link rel="stylesheet" href="/static/{name}">', f"<style>{css}</style>")
-    for name in ("uplot.js", "app.js"):
-        script = (STATIC / name).read_text(encoding="utf-8").replace("</script", "<\\/script")
-        page = page.replace(f'<script src="/static/{name}" defer></script>', f"<script>{script}</script>")
+    plotting = _closed((STATIC / "uplot.js").read_text(encoding="utf-8"))
+    page = page.replace('<script src="/static/uplot.js" defer></script>', f"<script>{plotting}</script>")
+    pages = _closed("".join(_modules("app.js", set())))
+    page = page.replace(
+        '<script src="/static/app.js" type="module"></script>', f'<script type="module">{pages}</script>'
+    )
     held = f'<script type="application/json" id="held">{text}</script>'
     write_text(path, page.replace("<!-- held -->", held))
+
+
+def _modules(name: str, told: set[str]) -> Iterator[str]:
+    """A module behind those that it imports, each once and as a function's result: opened from disk, a file may import
+    no other."""
+    if name in told:
+        return
+    told.add(name)
+    text = (STATIC / name).read_text(encoding="utf-8")
+    for _, imported in IMPORT.findall(text):
+        yield from _modules(imported, told)
+    body = EXPORT.sub(r"\1", IMPORT.sub(lambda found: f"const {found[1]} = {_object(found[2])};", text))
+    given = ", ".join(exported for _, exported in EXPORT.findall(text))
+    yield f"const {_object(name)} = (() => {{\n{body}return {{ {given} }};\n}})();\n"
+
+
+def _object(name: str) -> str:
+    """What holds the exports of a module."""
+    return f"module_{name.removesuffix('.js')}"
+
+
+def _closed(script: str) -> str:
+    """A script in which nothing ends its element."""
+    return script.replace("</script", "<\\/script")

@@ -8,19 +8,24 @@ from typing import Any
 
 from archer.extras import need
 from archer.view.data import Query, RunView, differences
+from archer.view.tables import CANDIDATES, Tables, read
 
 STATIC = Path(__file__).with_name("static")
 POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
 """Nothing is loaded from elsewhere, and no text that a model or an environment wrote becomes a script."""
+LONGEST = 64 * 1024
+"""Bytes of what a page sends."""
 
 
 def create_app(runs: Sequence[Path], hosts: Sequence[str] = ("127.0.0.1", "localhost")) -> Any:
     """The application for some run folders; ``hosts`` are the names it may be called by."""
     flask = need("flask", "view")
     views = {str(number): RunView(path) for number, path in enumerate(runs)}
+    tables = Tables()
     app = flask.Flask(__name__, static_folder=str(STATIC), static_url_path="/static")
+    app.config["MAX_CONTENT_LENGTH"] = LONGEST
 
     @app.before_request  # type: ignore[untyped-decorator]
     def guard() -> Any:
@@ -31,6 +36,8 @@ def create_app(runs: Sequence[Path], hosts: Sequence[str] = ("127.0.0.1", "local
         )
         if called not in hosts or (origin is not None and origin != flask.request.host_url.rstrip("/")):
             return flask.jsonify(error="this page answers to its own address only"), 403
+        if flask.request.method == "POST" and not flask.request.is_json:  # as a form of another page would
+            return flask.jsonify(error="JSON only"), 415
         return None
 
     @app.after_request  # type: ignore[untyped-decorator]
@@ -47,6 +54,15 @@ def create_app(runs: Sequence[Path], hosts: Sequence[str] = ("127.0.0.1", "local
     @app.errorhandler(LookupError)  # type: ignore[untyped-decorator]
     def missing(error: LookupError) -> Any:
         return flask.jsonify(error=str(error)), 404
+
+    @app.errorhandler(RuntimeError)  # type: ignore[untyped-decorator]
+    def failed(error: RuntimeError) -> Any:
+        """An environment, a checkpoint or a shard; what went wrong is said by the error."""
+        return flask.jsonify(error=str(error)), 500
+
+    @app.errorhandler(need("werkzeug.exceptions", "view").HTTPException)  # type: ignore[untyped-decorator]
+    def refused(error: Any) -> Any:
+        return flask.jsonify(error=error.description), error.code
 
     def view(run: str) -> RunView:
         if run not in views:
@@ -69,6 +85,34 @@ def create_app(runs: Sequence[Path], hosts: Sequence[str] = ("127.0.0.1", "local
     @app.route("/api/runs/<run>/episodes/<source>/<int:iteration>/<int:row>")  # type: ignore[untyped-decorator]
     def episode(run: str, source: str, iteration: int, row: int) -> Any:
         return flask.jsonify(view(run).episode(source, iteration, row))
+
+    @app.route("/api/runs/<run>/critic")  # type: ignore[untyped-decorator]
+    def critic(run: str) -> Any:
+        from archer.view.critic import critic_page
+
+        return flask.jsonify(critic_page(view(run), flask.request.args.get("source", "")))
+
+    def sent() -> dict[str, Any]:
+        content = flask.request.get_json()
+        if not isinstance(content, dict):
+            raise ValueError("an object is wanted")
+        return content
+
+    @app.route("/api/runs/<run>/episodes/<source>/<int:iteration>/<int:row>/<int:turn>/siblings", methods=["POST"])  # type: ignore[untyped-decorator]
+    def siblings(run: str, source: str, iteration: int, row: int, turn: int) -> Any:
+        """What the newest policy would say at a turn of a kept game; nothing is kept of it."""
+        count, draw = read(sent(), "count", int, 8), read(sent(), "draw", int, 0)
+        if not (1 <= count <= CANDIDATES and 0 <= draw < 1000):
+            raise ValueError(f"count must be from 1 to {CANDIDATES} and draw from 0 to 999")
+        return flask.jsonify(view(run).siblings(source, iteration, row, turn, count, draw))
+
+    @app.route("/api/runs/<run>/play", methods=["POST"])  # type: ignore[untyped-decorator]
+    def play(run: str) -> Any:
+        return flask.jsonify(tables.begin(run, view(run), sent()))
+
+    @app.route("/api/play/<table>", methods=["GET", "POST"])  # type: ignore[untyped-decorator]
+    def game(table: str) -> Any:
+        return flask.jsonify(tables.state(table, sent() if flask.request.method == "POST" else None))
 
     return app
 

@@ -1,0 +1,134 @@
+// What came of the runs, their curves against games played, and the settings in which they differ.
+import { ask } from "./asking.js";
+import { draw, ink } from "./charts.js";
+import { COLOURS, make, nameOf, number, wide } from "./dom.js";
+
+const CHARTS = [
+  ["Return, evaluations", "eval/return_mean", "eval/return_ci95"],
+  ["Return, games to learn from", "rollout/return_mean", "rollout/return_ci95"],
+  ["Share of games won", "rollout/win_rate"],
+  ["Turns of a game", "rollout/length"],
+  ["Loss of Q", "critic/q_loss"],
+  ["Critic: correlation with returns", "critic/return_correlation"],
+  ["Critic: advantages of the right sign", "critic/sign_share"],
+  ["Critic: bias", "critic/bias"],
+  ["Loss of the actor", "actor/loss"],
+  ["KL to the start", "actor/kl"],
+  ["Tokens per second, playing", "time/tokens_per_s"],
+  ["Seconds of an iteration", "time/iteration_s"],
+];
+const TONES = { healthy: "good", collapsed: "bad" };
+const verdicts = new Map(); // of each run and iteration: finding one takes the server a pass of the critic
+
+export function badge(verdict) {
+  return make("span", { className: `badge ${TONES[verdict] || "unsure"}` }, verdict);
+}
+
+export async function overview() {
+  const { runs, differences } = await ask("/api/runs");
+  const all = Object.values(runs);
+  const page = document.createDocumentFragment();
+  page.append(make("h2", {}, "Runs"), outcome(runs));
+  const charts = make("div", { className: "cards" });
+  for (const [title] of wanted(all)) charts.append(make("section", { className: "card" }, make("h3", {}, title), make("div", { className: "plot" })));
+  page.append(make("h2", {}, "Curves"), make("p", { className: "numbers" }, "Against games played, warm-up included."), charts);
+  if (all.length > 1) page.append(make("h2", {}, "What differs"), settings(differences, all.map(nameOf)));
+  page.append(make("details", { key: "settings" }, make("summary", {}, "All settings"), settings(flat(all[0].config), [nameOf(all[0])])));
+  const iterations = all.map((run) => run.iterations.at(-1) ?? 0).join(", ");
+  return { page, status: `iteration ${iterations}`, shown: () => { drawAll(all, charts); judge(runs); } };
+}
+
+function wanted(all) {
+  return CHARTS.filter(([, key]) => all.some((run) => (run.metrics[key] || []).some((value) => value !== null)));
+}
+
+function outcome(runs) {
+  const rows = Object.entries(runs).map(([id, run], index) => {
+    const measured = (run.metrics["eval/return_mean"] || []).filter((value) => value !== null);
+    const summary = run.summary || {};
+    const swatch = make("span", { className: "swatch", style: { background: COLOURS[index % COLOURS.length] } });
+    const cells = [
+      run.config.env.name ?? "files", `${run.iterations.at(-1) ?? 0} of ${run.config.iterations}`,
+      number((run.metrics.games || []).at(-1), 0), number(measured[0]),
+      number(summary.return_mean ?? measured.at(-1)), number(summary.reference_return),
+    ];
+    const critic = make("td", { id: `critic-${id}` }, known(id, run));
+    return make("tr", {}, make("th", { scope: "row" }, swatch, nameOf(run)), cells.map((text) => make("td", {}, text)), critic);
+  });
+  const header = ["run", "task", "iterations", "games", "return before", "return now", "best known", "critic"];
+  const head = make("tr", {}, header.map((text) => make("th", { scope: "col" }, text)));
+  return wide("What came of the runs", make("table", {}, make("thead", {}, head), make("tbody", {}, rows)));
+}
+
+// The verdict on a run's critic: the last one known, until there is a newer.
+function known(id) {
+  const found = verdicts.get(id);
+  if (!found) return "…";
+  if (!found.verdict) return make("span", { title: found.missing }, "–");
+  return make("a", { href: `#critic/${id}`, className: "plain" }, badge(found.verdict));
+}
+
+async function judge(runs) {
+  for (const [id, run] of Object.entries(runs)) {
+    const iteration = run.iterations.at(-1) ?? 0;
+    if (verdicts.get(id)?.iteration === iteration) continue;
+    try {
+      const { verdict, missing } = await ask(`/api/runs/${id}/critic`);
+      // Without a checkpoint yet there may be one the next time.
+      verdicts.set(id, { verdict, missing, iteration: verdict ? iteration : null });
+    } catch (error) {
+      verdicts.set(id, { missing: error.message, iteration });
+    }
+    document.getElementById(`critic-${id}`)?.replaceChildren(known(id));
+  }
+}
+
+function settings(values, names) {
+  const rows = Object.entries(values).map(([name, cells]) => make("tr", {}, make("th", { scope: "row" }, name), cells.map((cell) => make("td", {}, JSON.stringify(cell) ?? "–"))));
+  const head = make("tr", {}, ["setting", ...names].map((name) => make("th", { scope: "col" }, name)));
+  return wide("Settings", make("table", {}, make("thead", {}, head), make("tbody", {}, rows)));
+}
+
+function flat(values, prefix = "") {
+  return Object.entries(values).reduce((found, [name, value]) => {
+    const nested = value && typeof value === "object" && !Array.isArray(value);
+    return Object.assign(found, nested ? flat(value, `${prefix}${name}.`) : { [prefix + name]: [value] });
+  }, {});
+}
+
+function drawAll(all, charts) {
+  wanted(all).forEach(([title, key, interval], place) => curve(all, charts.children[place].querySelector(".plot"), title, key, interval));
+}
+
+// One metric of all runs against the games they had played, with its 95 % interval where it has one.
+function curve(all, box, title, key, interval) {
+  const axis = [...new Set(all.flatMap((run) => run.metrics.games || []))].sort((a, b) => a - b);
+  const series = [{ label: "games" }];
+  const data = [axis];
+  const bands = [];
+  const add = (run, values, index, options) => {
+    const at = new Map();
+    (run.metrics.games || []).forEach((games, row) => { if (values[row] !== null && values[row] !== undefined) at.set(games, values[row]); });
+    data.push(axis.map((games) => at.get(games) ?? null));
+    series.push({ label: nameOf(run), stroke: COLOURS[index % COLOURS.length], width: 2, spanGaps: true, points: { show: at.size < 40, size: 5 }, ...options });
+  };
+  all.forEach((run, index) => {
+    const values = run.metrics[key] || [];
+    const half = interval ? run.metrics[interval] || [] : [];
+    if (half.some((value) => value !== null)) {
+      const edge = { width: 0, stroke: "transparent", points: { show: false } };
+      const moved = (by) => values.map((value, row) => (value === null || half[row] == null ? value : value + by * half[row]));
+      add(run, moved(1), index, edge);
+      add(run, moved(-1), index, edge);
+      bands.push({ series: [series.length - 2, series.length - 1], fill: `${COLOURS[index % COLOURS.length]}33` });
+    }
+    add(run, values, index, {});
+  });
+  const best = key.endsWith("return_mean") ? all.map((run) => run.summary?.reference_return).filter((value) => value != null) : [];
+  if (best.length) {
+    data.push(axis.map(() => Math.max(...best)));
+    series.push({ label: "best known", stroke: ink(), width: 1, dash: [6, 4], points: { show: false } });
+  }
+  const latest = all.map((run) => `${nameOf(run)}: ${number((run.metrics[key] || []).filter((value) => value !== null).at(-1))}`).join("; ");
+  draw(box, data, `${title} against games played. Last: ${latest}`, { series, bands });
+}
