@@ -11,13 +11,24 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from archer.cli import main
-from archer.config import ActorConfig, CriticConfig
+from archer.config import (
+    ActorConfig,
+    CriticConfig,
+    DemonstrationsConfig,
+    EnvConfig,
+    EvalConfig,
+    ModelConfig,
+    RolloutConfig,
+    RunConfig,
+    TinyConfig,
+)
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic
@@ -25,6 +36,7 @@ from archer.models.tiny import build_tiny_actor
 from archer.rollout.play import Limits, play
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
+from archer.training import train
 from archer.types import Episode
 from tests.worlds import Echo
 
@@ -60,6 +72,24 @@ def agent(actor: Actor) -> Agent:
         target_critic=critic.target(),
         critic_optimizer=make_optimizer(critic, CriticConfig()),
     )
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ``TwoSteps``, trained for two iterations."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    config = RunConfig(
+        env=EnvConfig(name="tests.worlds:TwoSteps"),
+        demonstrations=DemonstrationsConfig(games=200),
+        rollout=RolloutConfig(games=24, best_of=0, utterance_tokens=40, parallel=24),
+        eval=EvalConfig(every=1, games=4, final_games=30),
+        critic=CriticConfig(updates=2, batch_turns=16),
+        actor=ActorConfig(updates=2, batch_turns=16),
+        iterations=2,
+        model=ModelConfig(tiny=TinyConfig(layers=1, width=32, heads=2, vocabulary=300)),
+    )
+    train(config, path)
+    return path
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+import archer
+from archer.api import load_critic
 from archer.cli import main
 from archer.config import RunConfig
+from archer.doctoring import examine_episodes
 from archer.files import write_json, write_text
+from archer.health.numbers import ValuedTurns
+from archer.playing import Advisor, Sitting
+from archer.rollout.seat import EnvironmentFailure
 from archer.settings import to_yaml
-from archer.storage import shard_path, write_shard
+from archer.storage import read_shard, shard_path, write_shard
 from archer.types import End, Episode, Turn, Utterance
+from archer.view import tables
+from archer.view.critic import critic_page, pictures
 from archer.view.data import Query, RunView, differences
 from archer.view.server import create_app, query_of
+from tests.worlds import Misbehaving
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -151,6 +160,8 @@ def test_a_file_holds_everything_and_no_hostile_text_gets_out_of_it(
     assert data["runs"]["runs"]["0"]["iterations"] == [0, 1, 2]
     assert len(data["episode"]) == 15  # 14 that were learned from, and the start's
     assert any(HOSTILE in json.dumps(game) for game in data["episode"].values())
+    assert data["critic"]["0"] == {"missing": "This run has no checkpoint yet, and so no critic to ask."}
+    assert not re.search(r"^(import|export) ", page, re.MULTILINE)  # opened from disk, a module can import no other
 
 
 def test_settings_that_differ() -> None:
@@ -169,3 +180,158 @@ def test_queries_are_read_strictly() -> None:
         Query(limit=0)
     with pytest.raises(ValueError, match="source"):
         Query(source="secret")
+
+
+def test_pictures_of_a_critic_by_hand() -> None:
+    # Twenty turns, each a game: Q = 0..19, V = Q + 0.5 for the first five and Q - 1 for the others, twice Q came.
+    q = np.arange(20.0)
+    v = np.where(q < 5, q + 0.5, q - 1)
+    turns = ValuedTurns(np.stack([q, q + 3], axis=1), v, 2 * q, np.zeros(20), np.arange(20), np.ones(20, np.int64))
+    found = pictures(turns)
+    assert [bin["q"] for bin in found["calibration"]] == [0.5 + 2 * n for n in range(10)]
+    assert [bin["return"] for bin in found["calibration"]] == [1 + 4.0 * n for n in range(10)]
+    edges, counts = found["histogram"]["edges"], found["histogram"]["counts"]
+    assert edges[0] <= -0.5 and edges[-1] >= 1 and 0.0 in edges  # no bar is on both sides of zero
+    assert [(edge, count) for edge, count in zip(edges, counts, strict=False) if count] == [
+        (pytest.approx(-0.5), 5),
+        (pytest.approx(1 - 1.5 / 24), 15),
+    ]
+    alike = pictures(turns.only(q >= 5).only(np.arange(15) < 1))["histogram"]
+    assert sum(alike["counts"]) == 1
+
+
+def test_a_critic_is_examined_once_for_each_checkpoint(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counted(*found: Any) -> Any:
+        calls.append(1)
+        return examine_episodes(*found)
+
+    monkeypatch.setattr("archer.view.critic.examine_episodes", counted)
+    view = RunView(trained)
+    page = critic_page(view)
+    assert critic_page(view, "final") is page and calls == [1]
+    assert page["judged_on"] == "the 30 games of the evaluation at the end, which were never trained on"
+    run = archer.load(trained)
+    expected = examine_episodes(run, load_critic(run), read_shard(trained / "final.parquet"))
+    assert page["verdict"] == str(expected.diagnosis.verdict) and page["turns"] == expected.health.turns == 60
+    newest = critic_page(view, "train")
+    assert (
+        "the 48 newest games of training (iterations 1 to 2), which the critic has learned from" in newest["judged_on"]
+    )
+    assert critic_page(view, "elsewhere") == {"missing": "There are no games to judge by yet."}
+
+
+def test_the_best_and_the_worst_are_those_that_the_games_show(trained: Path) -> None:
+    view = RunView(trained)
+    page = critic_page(view, "final")
+    games = [view.episode("final", row["iteration"], row["row"]) for row in view.episodes(Query("final"))["rows"]]
+    gaps = [turn["q"] - turn["v"] for game in games for turn in game["turns"]]
+    best, worst = page["best"][0], page["worst"][0]
+    assert best["q"] - best["v"] == pytest.approx(max(gaps), abs=1e-4)
+    assert worst["q"] - worst["v"] == pytest.approx(min(gaps), abs=1e-4)
+    game = view.episode(best["source"], best["iteration"], best["row"])
+    assert game["turns"][best["turn"] - 1]["utterance"] == best["utterance"]
+
+
+def test_siblings_are_drawn_on_request_and_ranked(trained: Path) -> None:
+    client = _client(trained)
+    address = "/api/runs/0/episodes/final/0/1/1/siblings"
+    found = client.post(address, json={"count": 6}, **HERE).get_json()
+    assert (found["drawn"], found["iteration"], found["judged"]) == (6, 2, True)
+    assert sum(one["times"] for one in found["ranked"]) == 6
+    qs = [one["q"] for one in found["ranked"]]
+    assert qs == sorted(qs, reverse=True)
+    played = client.get("/api/runs/0/episodes/final/0/1", **HERE).get_json()["turns"][1]
+    (said,) = [one for one in found["ranked"] if one["said"]]
+    assert said["utterance"] == played["utterance"]
+    assert (said["q"], said["v"]) == (pytest.approx(played["q"], abs=1e-4), pytest.approx(played["v"], abs=1e-4))
+    assert client.post(address, json={"count": 6}, **HERE).get_json() == found
+    assert client.post(address, json={"count": 6, "draw": 1}, **HERE).get_json() != found
+    for path, content, code in (
+        (address, {"count": 33}, 400),
+        (address, {"count": "6"}, 400),
+        (address, {"draw": -1}, 400),
+        (address.replace("/1/siblings", "/2/siblings"), {}, 404),  # it has two turns
+        (address.replace("final", "nowhere"), {}, 404),
+    ):
+        assert client.post(path, json=content, **HERE).status_code == code, (path, content)
+
+
+def test_a_person_plays_the_agent(trained: Path) -> None:
+    client = _client(trained)
+    begun = client.post("/api/runs/0/play", json={"side": "agent", "seed": 3, "count": 5}, **HERE).get_json()
+    assert (begun["observation"], begun["turns"], begun["end"]) == ("First?", [], None)
+    assert sum(one["times"] for one in begun["candidates"]) == 5
+    assert [one["chosen"] for one in begun["candidates"]].count(True) == 1
+    address = f"/api/play/{begun['id']}"
+    said = client.post(address, json={"turn": 0, "say": "red"}, **HERE).get_json()
+    assert client.get(address, **HERE).get_json() == said
+    assert (said["turns"][0]["utterance"], said["turns"][0]["by"], said["observation"]) == ("red", "you", "Then?")
+    assert said["turns"][0]["v"] == pytest.approx(begun["v"], abs=1e-5)
+    for content in (
+        {"turn": 0, "say": "red"},  # a second click
+        {"turn": 1},
+        {"turn": 1, "pick": 99},
+        {"turn": 1, "pick": True},
+        {"turn": 1, "say": 7},
+        {"turn": 1, "say": "red\nblue"},  # this layout has one line
+        {"turn": 1, "say": "red " * 400},
+        ["turn", 1],
+    ):
+        assert client.post(address, json=content, **HERE).status_code == 400, content
+    over = client.post(address, json={"turn": 1, "pick": 0}, **HERE).get_json()
+    assert (over["end"], over["return"], over["candidates"]) == ("terminated", 1.0, [])  # the first word was red
+    assert over["turns"][1]["utterance"] == said["candidates"][0]["utterance"]
+    assert client.post(address, json={"turn": 2, "step": True}, **HERE).status_code == 400
+
+
+def test_a_person_plays_the_environment_and_the_critic_chooses(trained: Path) -> None:
+    client = _client(trained)
+    wishes = {"side": "environment", "best": True, "first": HOSTILE}
+    begun = client.post("/api/runs/0/play", json=wishes, **HERE).get_json()
+    assert begun["observation"] == HOSTILE
+    assert [one["chosen"] for one in begun["candidates"]].index(True) == 0  # the favourite is said
+    address = f"/api/play/{begun['id']}"
+    answered = client.post(address, json={"turn": 0, "answer": "Go on."}, **HERE).get_json()
+    assert answered["turns"][0]["utterance"] == begun["candidates"][0]["utterance"]
+    assert (answered["turns"][0]["by"], answered["observation"]) == ("agent", "Go on.")
+    over = client.post(address, json={"turn": 1, "answer": "Bye.", "over": True}, **HERE).get_json()
+    assert (over["end"], over["observation"], len(over["turns"])) == ("terminated", "Bye.", 2)
+
+
+def test_what_a_page_sends_is_checked(trained: Path, run: Path) -> None:
+    client = _client(trained, run)
+    address = "/api/runs/0/play"
+    assert client.post(address, json={}, base_url="http://evil.example:8765").status_code == 403
+    assert client.post(address, json={}, headers={"Origin": "http://evil.example"}, **HERE).status_code == 403
+    assert client.post(address, data={"side": "agent"}, **HERE).status_code == 415  # as another page's form would
+    assert client.post(address, data="{", content_type="application/json", **HERE).status_code == 400
+    assert client.post(address, json={"first": "x" * 100_000}, **HERE).status_code == 413
+    for wishes in ({"side": "both"}, {"seed": -1}, {"seed": 0.5}, {"seed": True}, {"count": 0}, {"count": 33}):
+        assert client.post(address, json=wishes, **HERE).status_code == 400, wishes
+    answer = client.post("/api/runs/1/play", json={}, **HERE)
+    assert (answer.status_code, answer.is_json) == (404, True)  # no checkpoint yet
+    assert client.get("/api/play/nobody", **HERE).status_code == 404
+    assert client.get(address, **HERE).status_code == 405
+
+
+def test_old_games_make_room(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST", 2)
+    client = _client(trained)
+    names = [client.post("/api/runs/0/play", json={"count": 1}, **HERE).get_json()["id"] for _ in range(2)]
+    client.get(f"/api/play/{names[0]}", **HERE)  # used again: the other is the oldest now
+    names.append(client.post("/api/runs/0/play", json={"count": 1}, **HERE).get_json()["id"])
+    assert [client.get(f"/api/play/{name}", **HERE).status_code for name in names] == [200, 404, 200]
+
+
+def test_an_environment_that_fails_is_named_and_may_be_tried_again(trained: Path) -> None:
+    run = archer.load(trained)
+    broken = Misbehaving("raise")
+    sitting = Sitting(Advisor(run, None), lambda: broken, seed=2)
+    with pytest.raises(EnvironmentFailure, match="the shop is closed"):
+        sitting.say(sitting.typed("red"))
+    assert (sitting.turns, sitting.end, sitting.scores) == ([], None, [])
+    broken.fault = ""
+    sitting.say(sitting.typed("red"))
+    assert (sitting.observation, sitting.scores) == ("You said 1 words.", [None])

@@ -17,7 +17,7 @@ from archer.view.data import MOST, Query, RunView, number
 from archer.view.judging import Judge
 
 BARS = 24
-"""Of the histogram of advantages."""
+"""Of the histogram of advantages, about."""
 SHOWN = 8
 """Best and worst utterances."""
 LONGEST = 300
@@ -97,7 +97,11 @@ def pictures(turns: ValuedTurns) -> dict[str, Any]:
     if not len(turns.v):
         return {"calibration": [], "histogram": {"edges": [], "counts": []}}
     bins = zip(*reliability_bins(turns), strict=True)
-    counts, edges = np.histogram(_advantages(turns), bins=BARS)
+    advantages = _advantages(turns)
+    width = float(np.ptp(advantages)) / BARS or 1.0
+    low, high = np.floor(advantages.min() / width), np.ceil(advantages.max() / width)
+    bars = np.arange(low, max(high, low + 1) + 1)
+    counts, edges = np.histogram(advantages, bins=bars * width)  # zero is an edge: no bar is good and bad at once
     return {
         "calibration": [
             {"q": number(float(q)), "return": number(float(came)), "half_width": number(float(width))}

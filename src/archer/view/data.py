@@ -89,17 +89,21 @@ class RunView:
         if not shards:
             return {"count": 0, "rows": []}
         where, values = _conditions(query)
-        table = "read_parquet(?, file_row_number = true)"
-        order = f'"{query.sort}" {"DESC" if query.descending else "ASC"}, iteration DESC, file_row_number'
-        with need("duckdb", "view").connect() as database:
-            counted = database.execute(f"SELECT count(*) FROM {table} WHERE {where}", [shards, *values]).fetchone()
-            found = database.execute(
-                'SELECT iteration, file_row_number, seed, "return", length, success, "end", policy_version '
-                f"FROM {table} WHERE {where} ORDER BY {order} LIMIT {query.limit} OFFSET {query.offset}",
-                [shards, *values],
-            ).fetchall()
         columns = ("iteration", "row", "seed", "return", "length", "success", "end", "policy_version")
-        return {"count": counted[0], "rows": [dict(zip(columns, row, strict=True)) for row in found]}
+        order = f'"{query.sort}" {"DESC" if query.descending else "ASC"}, iteration DESC, row'
+        chosen = ", ".join('file_row_number AS "row"' if name == "row" else f'"{name}"' for name in columns)
+        table = "read_parquet(?, file_row_number = true)"
+        with need("duckdb", "view").connect() as database:
+            # One pass over the shards, as text takes one to be found; what fits is narrow.
+            database.execute(
+                f"CREATE TEMP TABLE found AS SELECT {chosen} FROM {table} WHERE {where}",
+                [shards, *values],
+            )
+            (count,) = database.execute("SELECT count(*) FROM found").fetchone()
+            found = database.execute(
+                f"SELECT * FROM found ORDER BY {order} LIMIT {query.limit} OFFSET {query.offset}"
+            ).fetchall()
+        return {"count": count, "rows": [dict(zip(columns, row, strict=True)) for row in found]}
 
     def episode(self, source: str, iteration: int, row: int) -> dict[str, Any]:
         """One game, turn by turn, with Q, V and tokens where there are a critic and a tokenizer; else LookupError."""
@@ -141,10 +145,14 @@ class RunView:
         return read_rows(path, row, count)
 
     def judge(self) -> Judge | None:
-        """The newest checkpoint's policy and critic; None while there is none."""
-        from archer.view.judging import judge_of
+        """The newest checkpoint's policy and critic, loaded once; None while there is none."""
+        checkpoints = self.folder.checkpoints.glob("[0-9]*")
+        newest = max((path.name for path in checkpoints if (path / "state.json").exists()), default=None)
+        if newest is None:
+            return None
+        from archer.view.judging import judge_of  # loads torch, which takes seconds
 
-        return judge_of(self.folder)
+        return judge_of(self.folder.path, newest)
 
 
 def told(turn: Turn, score: Score | None, judge: Judge | None) -> dict[str, Any]:
@@ -173,9 +181,9 @@ def _conditions(query: Query) -> tuple[str, list[Any]]:
             parts.append(condition)
             values.append(value)
     if query.text:
-        said = "[turn.observation || ' ' || turn.utterance for turn in turns]"
-        parts.append(f"contains(lower(array_to_string({said}, ' ')), lower(?))")
-        values.append(query.text)
+        held = "contains(lower(turn.observation), lower(?)) OR contains(lower(turn.utterance), lower(?))"
+        parts.append(f"list_bool_or([{held} for turn in turns])")
+        values += [query.text, query.text]
     return " AND ".join(parts), values
 
 

@@ -13,7 +13,6 @@ from archer.api import load, load_critic
 from archer.checkpoint import CheckpointError
 from archer.models.critic import Critic
 from archer.playing import Advisor, Candidate
-from archer.runfolder import RunFolder
 from archer.scoring import Score, score_episodes
 from archer.types import Episode, Ids
 from archer.view.data import number
@@ -89,15 +88,10 @@ def ranked(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def judge_of(folder: RunFolder) -> Judge | None:
-    """The judge of a run's newest checkpoint, loaded once; None while there is none."""
-    names = (path.name for path in folder.checkpoints.glob("[0-9]*") if (path / "state.json").exists())
-    return _judge(folder.path, max(names, default=""))
-
-
 @lru_cache(maxsize=4)
-def _judge(path: Path, checkpoint: str) -> Judge | None:
+def judge_of(path: Path, checkpoint: str) -> Judge | None:
+    """The judge of a run's newest checkpoint, of that name; None where it cannot be read any more."""
     try:
-        return Judge(path) if checkpoint else None
+        return Judge(path)
     except CheckpointError:
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -141,5 +143,7 @@ def serve(runs: Sequence[Path], port: int, ready: Any = lambda address: None) ->
     """Serve until stopped; ``ready`` hears the address."""
     serving = need("werkzeug.serving", "view")
     server = serving.make_server("127.0.0.1", port, create_app(runs), threaded=True)
+    # What judges games loads torch, for seconds: the first pages need none of it, and the first game should not wait.
+    threading.Thread(target=import_module, args=["archer.view.judging"], daemon=True).start()
     ready(f"http://127.0.0.1:{server.server_port}/")
     server.serve_forever()

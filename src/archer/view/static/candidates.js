@@ -12,8 +12,10 @@ export function candidateTable(ranked, drawn, mark, pick = null) {
     const label = mark(one);
     const edge = gaps[place] === null ? "var(--line)" : mix(gaps[place] / widest);
     const cell = make("div", { className: "candidate", style: { borderLeftColor: edge } }, said, label ? make("span", { className: "mark" }, label) : null);
-    const chance = one.times ? `${one.times} of ${drawn}` : "–";
-    return judged ? [cell, chance, number(one.q), signed(gaps[place])] : [cell, chance];
+    const chance = one.times ? `${one.times}/${drawn}` : "–";
+    return judged ? [cell, signed(gaps[place]), number(one.q), chance] : [cell, chance];
   });
-  return table("What the agent might say", ["utterance", "#drawn", ...(judged ? ["#Q", "#advantage"] : [])], rows);
+  const found = table("What the agent might say", ["utterance", ...(judged ? ["#advantage", "#Q"] : []), "#drawn"], rows);
+  found.classList.add("few");
+  return found;
 }

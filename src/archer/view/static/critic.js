@@ -1,7 +1,7 @@
 // Whether a run's critic is healthy: the verdict, what came against what it said, TD errors, advantages, extremes.
 import { ask, held } from "./asking.js";
 import { colour, draw, ink } from "./charts.js";
-import { COLOURS, SOURCES, advantage, again, choose, field, make, mix, nameOf, number, show, signed, table } from "./dom.js";
+import { SOURCES, advantage, again, choose, colourOf, field, make, mix, nameOf, number, show, signed, table } from "./dom.js";
 import { badge } from "./overview.js";
 
 const state = { run: null, source: "" };
@@ -61,7 +61,7 @@ function drawAll(found) {
 
 function drawCalibration(bins) {
   const edge = { width: 0, stroke: "transparent", points: { show: false } };
-  const line = COLOURS[0];
+  const line = colourOf(0);
   const data = [
     bins.map((bin) => bin.q), bins.map((bin) => bin.q),
     bins.map((bin) => (bin.half_width === null ? null : bin.return + bin.half_width)),
@@ -70,19 +70,19 @@ function drawCalibration(bins) {
   ];
   const series = [{}, { stroke: ink(), width: 1, dash: [6, 4], points: { show: false } }, edge, edge, { stroke: line, width: 2, points: { show: true, size: 6, fill: line } }];
   const said = `Return that came against Q: ${bins.map((bin) => `${number(bin.return)} at ${number(bin.q)}`).join(", ")}`;
-  draw(document.getElementById("calibration"), data, said, { series, bands: [{ series: [2, 3], fill: `${line}33` }] });
+  draw(document.getElementById("calibration"), data, said, { series, bands: [{ series: [2, 3], fill: `${line}33` }], axes: [{ label: "Q" }, { label: "return that came" }] });
 }
 
 function drawErrors(errors) {
   const series = [
     {},
     { stroke: ink(), width: 1, points: { show: false } },
-    { stroke: COLOURS[0], width: 2, points: { show: true, size: 5 } },
-    { stroke: COLOURS[1], width: 2, dash: [6, 4], points: { show: true, size: 5 } },
+    { stroke: colourOf(0), width: 2, points: { show: true, size: 5 } },
+    { stroke: colourOf(1), width: 2, dash: [6, 4], points: { show: true, size: 5 } },
   ];
   const data = [errors.map((one) => one.turn), errors.map(() => 0), errors.map((one) => one.mean), errors.map((one) => one.rms)];
   const said = `TD error by turn, mean: ${errors.map((one) => `${one.turn}: ${number(one.mean)}`).join(", ")}`;
-  draw(document.getElementById("td"), data, said, { series, axes: [{ incrs: [1, 2, 5, 10] }, {}] });
+  draw(document.getElementById("td"), data, said, { series, axes: [{ incrs: [1, 2, 5, 10], label: "turn" }, {}] });
 }
 
 function drawHistogram({ edges, counts }) {
@@ -93,6 +93,7 @@ function drawHistogram({ edges, counts }) {
   draw(document.getElementById("histogram"), [middle, side((at) => at >= 0), side((at) => at < 0)], said, {
     series: [{}, bars("--good"), bars("--bad")],
     scales: { x: { time: false }, y: { range: (_, low, high) => [0, high || 1] } },
+    axes: [{ label: "Q − V" }, { label: "utterances" }],
   });
 }
 

@@ -1,6 +1,7 @@
 // Elements, numbers and names. All text of models and environments goes through textContent.
 
-export const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9"];
+const ON_LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9"];
+const ON_DARK = ["#56B4E9", "#F0803C", "#2FC99B", "#E59AC5", "#E5C454", "#9DB2FF"];
 export const SOURCES = {
   train: "training",
   start: "the supervised start",
@@ -34,6 +35,12 @@ export function field(title, control) {
 export function choose(name, values, chosen) {
   const options = values.map(([value, text]) => make("option", { value, selected: String(chosen) === String(value) }, text));
   return make("select", { name }, options);
+}
+
+// The colour of a run, by its place.
+export function colourOf(place) {
+  const colours = matchMedia("(prefers-color-scheme: dark)").matches ? ON_DARK : ON_LIGHT;
+  return colours[place % colours.length];
 }
 
 // A table that scrolls sideways where there is little room, by keyboard too.

@@ -19,7 +19,7 @@ export async function episode(places) {
 
 function conversation(run, game) {
   const where = `${SOURCES[game.source]}, iteration ${game.iteration}, seed ${game.seed}`;
-  const box = make("section", {},
+  const box = make("section", { className: "talk" },
     make("h2", {}, `Return ${number(game.return)}, ${game.end}`),
     make("p", { className: "numbers" }, where + (game.judged_by ? `; Q and V by ${game.judged_by}` : "; no critic to judge by")));
   if (game.judged_by) box.append(strip(game.turns));
@@ -52,7 +52,7 @@ function words(turn) {
     const chance = turn.logprobs[place];
     const told = chance === null ? "not sampled by a policy" : `log-probability ${number(chance)}, probability ${number(Math.exp(chance), 3)}`;
     const line = chance === null ? "transparent" : `rgba(128,128,128,${Math.min(1, -chance / 3)})`;
-    return make("span", { className: "token", title: told, style: { borderBottomColor: line } }, token);
+    return make("span", { className: token === "∎" ? "token stop" : "token", title: told, style: { borderBottomColor: line } }, token);
   });
 }
 
@@ -74,7 +74,9 @@ export function strip(turns) {
     });
     return bar;
   });
-  return make("div", { className: "strip", role: "group", "aria-label": "Value of the state before each turn" }, bars);
+  return make("div", {},
+    make("div", { className: "strip", role: "group", "aria-label": "Value of the state before each turn" }, bars),
+    make("p", { className: "numbers" }, `V before each turn, from ${number(low)} to ${number(high)}`));
 }
 
 // Utterances that the newest policy draws at a turn, on request: none were kept when the game was played.

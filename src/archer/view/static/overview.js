@@ -1,7 +1,7 @@
 // What came of the runs, their curves against games played, and the settings in which they differ.
 import { ask } from "./asking.js";
 import { draw, ink } from "./charts.js";
-import { COLOURS, make, nameOf, number, wide } from "./dom.js";
+import { colourOf, make, nameOf, number, wide } from "./dom.js";
 
 const CHARTS = [
   ["Return, evaluations", "eval/return_mean", "eval/return_ci95"],
@@ -18,7 +18,7 @@ const CHARTS = [
   ["Seconds of an iteration", "time/iteration_s"],
 ];
 const TONES = { healthy: "good", collapsed: "bad" };
-const verdicts = new Map(); // of each run and iteration: finding one takes the server a pass of the critic
+const verdicts = new Map(); // by run, with the iteration they are of: finding one takes the server some seconds
 
 export function badge(verdict) {
   return make("span", { className: `badge ${TONES[verdict] || "unsure"}` }, verdict);
@@ -46,13 +46,13 @@ function outcome(runs) {
   const rows = Object.entries(runs).map(([id, run], index) => {
     const measured = (run.metrics["eval/return_mean"] || []).filter((value) => value !== null);
     const summary = run.summary || {};
-    const swatch = make("span", { className: "swatch", style: { background: COLOURS[index % COLOURS.length] } });
+    const swatch = make("span", { className: "swatch", style: { background: colourOf(index) } });
     const cells = [
       run.config.env.name ?? "files", `${run.iterations.at(-1) ?? 0} of ${run.config.iterations}`,
       number((run.metrics.games || []).at(-1), 0), number(measured[0]),
       number(summary.return_mean ?? measured.at(-1)), number(summary.reference_return),
     ];
-    const critic = make("td", { id: `critic-${id}` }, known(id, run));
+    const critic = make("td", { id: `critic-${id}` }, known(id));
     return make("tr", {}, make("th", { scope: "row" }, swatch, nameOf(run)), cells.map((text) => make("td", {}, text)), critic);
   });
   const header = ["run", "task", "iterations", "games", "return before", "return now", "best known", "critic"];
@@ -63,7 +63,7 @@ function outcome(runs) {
 // The verdict on a run's critic: the last one known, until there is a newer.
 function known(id) {
   const found = verdicts.get(id);
-  if (!found) return "…";
+  if (!found?.verdict && !found?.missing) return "…";
   if (!found.verdict) return make("span", { title: found.missing }, "–");
   return make("a", { href: `#critic/${id}`, className: "plain" }, badge(found.verdict));
 }
@@ -71,7 +71,9 @@ function known(id) {
 async function judge(runs) {
   for (const [id, run] of Object.entries(runs)) {
     const iteration = run.iterations.at(-1) ?? 0;
-    if (verdicts.get(id)?.iteration === iteration) continue;
+    const before = verdicts.get(id);
+    if (before?.iteration === iteration) continue;
+    verdicts.set(id, { ...before, iteration }); // asked once, however often the page is shown meanwhile
     try {
       const { verdict, missing } = await ask(`/api/runs/${id}/critic`);
       // Without a checkpoint yet there may be one the next time.
@@ -110,7 +112,7 @@ function curve(all, box, title, key, interval) {
     const at = new Map();
     (run.metrics.games || []).forEach((games, row) => { if (values[row] !== null && values[row] !== undefined) at.set(games, values[row]); });
     data.push(axis.map((games) => at.get(games) ?? null));
-    series.push({ label: nameOf(run), stroke: COLOURS[index % COLOURS.length], width: 2, spanGaps: true, points: { show: at.size < 40, size: 5 }, ...options });
+    series.push({ label: nameOf(run), stroke: colourOf(index), width: 2, spanGaps: true, points: { show: at.size < 40, size: 5 }, ...options });
   };
   all.forEach((run, index) => {
     const values = run.metrics[key] || [];
@@ -120,7 +122,7 @@ function curve(all, box, title, key, interval) {
       const moved = (by) => values.map((value, row) => (value === null || half[row] == null ? value : value + by * half[row]));
       add(run, moved(1), index, edge);
       add(run, moved(-1), index, edge);
-      bands.push({ series: [series.length - 2, series.length - 1], fill: `${COLOURS[index % COLOURS.length]}33` });
+      bands.push({ series: [series.length - 2, series.length - 1], fill: `${colourOf(index)}33` });
     }
     add(run, values, index, {});
   });

@@ -55,7 +55,7 @@ function table(game) {
   const page = document.createDocumentFragment();
   const policy = `the policy after ${game.iteration} iterations`;
   page.append(make("p", {}, make("a", { href: "#play" }, "← another game")));
-  const whole = make("section", {},
+  const whole = make("section", { className: "talk" },
     make("h2", {}, game.side === "agent" ? "You are the agent" : "You are the environment"),
     make("p", { className: "numbers" }, `Seed ${game.seed}, ${policy}; ${game.judged_by ? `Q and V by ${game.judged_by}` : "there is no critic"}.`));
   if (game.turns.length && game.judged_by) whole.append(strip(game.turns));
@@ -96,7 +96,7 @@ function moves(game, label, act) {
 function asAgent(game) {
   const { form, move, problem } = moves(game, "Your words", (send, text) => send({ say: text }));
   form.append(make("button", { key: "say", className: "main" }, "Say"), button("Let the agent speak", () => move({ step: true }), { key: "step" }));
-  const hints = candidateTable(game.candidates, game.drawn, (one) => (one.chosen ? "its choice" : null), (place) => move({ pick: place }));
+  const hints = candidateTable(game.candidates, game.drawn, (one) => (one.chosen ? "would say this" : null), (place) => move({ pick: place }));
   return make("div", {}, form, problem, make("h3", {}, `What the agent would say, of ${game.drawn} drawn`), hints);
 }
 
