@@ -81,7 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RunConfig(
         env=EnvConfig(name="tests.worlds:TwoSteps"),
         demonstrations=DemonstrationsConfig(games=200),
-        rollout=RolloutConfig(games=24, best_of=0, utterance_tokens=40, parallel=24),
+        rollout=RolloutConfig(games=24, best_of=0, utterance_tokens=8, parallel=24),
         eval=EvalConfig(every=1, games=4, final_games=30),
         critic=CriticConfig(updates=2, batch_turns=16),
         actor=ActorConfig(updates=2, batch_turns=16),

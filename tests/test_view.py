@@ -25,6 +25,7 @@ from archer.types import End, Episode, Turn, Utterance
 from archer.view import tables
 from archer.view.critic import critic_page, pictures
 from archer.view.data import Query, RunView, differences
+from archer.view.judging import judge_of
 from archer.view.server import create_app, query_of
 from tests.worlds import Misbehaving
 
@@ -208,6 +209,7 @@ def test_a_critic_is_examined_once_for_each_checkpoint(trained: Path, monkeypatc
         return examine_episodes(*found)
 
     monkeypatch.setattr("archer.view.critic.examine_episodes", counted)
+    judge_of.cache_clear()
     view = RunView(trained)
     page = critic_page(view)
     assert critic_page(view, "final") is page and calls == [1]

@@ -164,7 +164,7 @@ def test_a_person_plays_on_either_side(page: Any, played: str) -> None:
     assert page.evaluate("document.activeElement.name") == "words"  # ready for the next
     page.get_by_label("Your words").fill("red " * 100)
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=an utterance of this run at most 40")
+    page.wait_for_selector("text=an utterance of this run at most 8")
     page.locator(".candidate button").first.click()
     page.wait_for_selector("text=The game is over (terminated), return 1.00")  # the first word was the right one
     page.reload()

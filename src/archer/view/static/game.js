@@ -76,7 +76,7 @@ export function strip(turns) {
   });
   return make("div", {},
     make("div", { className: "strip", role: "group", "aria-label": "Value of the state before each turn" }, bars),
-    make("p", { className: "numbers" }, `V before each turn, from ${number(low)} to ${number(high)}`));
+    make("p", { className: "numbers" }, `V before each turn: ${low < high ? `${number(low)} to ${number(high)}` : number(low)}`));
 }
 
 // Utterances that the newest policy draws at a turn, on request: none were kept when the game was played.

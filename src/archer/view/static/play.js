@@ -13,7 +13,7 @@ export async function play(id) {
 async function beginning() {
   const { runs } = await ask("/api/runs");
   if (!runs[wishes.run]) wishes.run = Object.keys(runs)[0];
-  const first = field("You open with", make("input", { name: "first", value: wishes.first, placeholder: "what the environment says" }));
+  const first = field("You open with", make("input", { name: "first", value: wishes.first, placeholder: "what the run's own says", className: "long" }));
   const form = make("form", {},
     field("Run", choose("run", Object.entries(runs).map(([id, run]) => [id, nameOf(run)]), wishes.run)),
     field("You are", choose("side", [["agent", "the agent"], ["environment", "the environment"]], wishes.side)),
@@ -60,12 +60,14 @@ function table(game) {
     make("p", { className: "numbers" }, `Seed ${game.seed}, ${policy}; ${game.judged_by ? `Q and V by ${game.judged_by}` : "there is no critic"}.`));
   if (game.turns.length && game.judged_by) whole.append(strip(game.turns));
   whole.append(...turnBoxes(game.turns, (turn) => (game.side === "environment" ? null : turn.by)));
+  const chosen = game.side === "environment" && game.candidates.find((one) => one.chosen);
   whole.append(make("div", { className: "turn now" }, make("div", { className: "heard" }, show(game.observation)),
+    chosen ? make("p", { className: "said" }, chosen.utterance || "(nothing)") : null,
     game.v === null ? null : make("div", { className: "numbers" }, `V ${number(game.v)}: the return that the critic foresees from here`)));
   whole.append(game.end ? over(game) : game.side === "agent" ? asAgent(game) : asEnvironment(game));
   page.append(whole);
-  const heard = show(game.observation);
-  return { page, status: game.end ? `over, return ${number(game.return)}` : `turn ${game.turns.length + 1}`, said: heard };
+  const heard = [...show(game.observation)].slice(0, 40).join(""); // is read out, too
+  return { page, status: game.end ? `over, return ${number(game.return)}` : `turn ${game.turns.length + 1}: ${heard}` };
 }
 
 function over(game) {
@@ -101,10 +103,8 @@ function asAgent(game) {
 }
 
 function asEnvironment(game) {
-  const chosen = game.candidates.find((one) => one.chosen);
   const { form, words, move, problem } = moves(game, "Your answer", (send, text) => send({ answer: text }));
   form.append(make("button", { key: "answer", className: "main" }, "Answer"), button("Answer, and that was the end", () => move({ answer: words.value, over: true }), { key: "over" }));
   const weighed = candidateTable(game.candidates, game.drawn, (one) => (one.chosen ? "says this" : null));
-  return make("div", {}, make("p", { className: "said" }, make("span", { className: "mark" }, "agent"), chosen.utterance || "(nothing)"),
-    form, problem, make("h3", {}, `What it might have said, of ${game.drawn} drawn`), weighed);
+  return make("div", {}, form, problem, make("h3", {}, `What it might have said, of ${game.drawn} drawn`), weighed);
 }
