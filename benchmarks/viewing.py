@@ -4,7 +4,8 @@
 
 The runs are made up: as many games in each iteration as the settings have, of the length and with the words of Twenty
 Questions. They have no checkpoint: what a critic takes to judge a game depends on its size, and is measured on
-``trained``, where one is given. Medians of several requests over HTTP; the very first is told beside them.
+``trained``, where one is given. Medians of several requests over HTTP, with the processor's time, which other programs
+on the machine do not lengthen; the very first request is told beside them.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Wait:
     what: str
     first: float
     median: float
+    processor: float
+    """Median seconds of all cores together."""
 
 
 def main(
@@ -83,15 +86,17 @@ def measure(run: Path, name: str, games: int, repeats: int, game: str) -> list[W
     return waits
 
 
-def _time(address: str, repeats: int) -> tuple[float, float]:
-    """Seconds of the first request, and the median of those after it."""
+def _time(address: str, repeats: int) -> tuple[float, float, float]:
+    """Seconds of the first request; the median of those after it, and of the processor's time for them."""
     taken: list[float] = []
+    worked: list[float] = []
     for _ in range(1 + repeats):
-        start = time.perf_counter()
+        start, work = time.perf_counter(), time.process_time()
         with urllib.request.urlopen(address) as answer:
             answer.read()
         taken.append(time.perf_counter() - start)
-    return taken[0], median(taken[1:])
+        worked.append(time.process_time() - work)
+    return taken[0], median(taken[1:]), median(worked[1:])
 
 
 class _Silent(WSGIRequestHandler):
@@ -143,9 +148,10 @@ def show(found: list[Wait], as_json: bool) -> None:
     if as_json:
         print(json.dumps([vars(wait) for wait in found]))
         return
-    table = Table("run", "games", "what", "first, s", "median, s")
+    table = Table("run", "games", "what", "first, s", "median, s", "processor, s")
     for wait in found:
-        table.add_row(wait.run, f"{wait.games:,}", wait.what, f"{wait.first:.2f}", f"{wait.median:.3f}")
+        seconds = (f"{value:.3f}" for value in (wait.first, wait.median, wait.processor))
+        table.add_row(wait.run, f"{wait.games:,}", wait.what, *seconds)
     Console().print(table)
 
 

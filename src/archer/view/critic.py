@@ -14,7 +14,7 @@ from archer.report.reliability import reliability_bins
 from archer.rollout.prompts import observation_text
 from archer.types import Episode
 from archer.view.data import MOST, Query, RunView, number
-from archer.view.judging import Judge
+from archer.view.judging import Judge, Places
 
 BARS = 24
 """Of the histogram of advantages, about."""
@@ -22,9 +22,6 @@ SHOWN = 8
 """Best and worst utterances."""
 LONGEST = 300
 """Characters of what was heard before them."""
-
-Places = list[tuple[int, int]]
-"""(iteration, row) of every game."""
 
 
 def critic_page(view: RunView, source: str = "") -> dict[str, Any]:
@@ -43,11 +40,11 @@ def critic_page(view: RunView, source: str = "") -> dict[str, Any]:
         return {"missing": "There are no games to judge by yet."}
     found = view.episodes(Query(source=chosen, limit=MOST))
     places = [(row["iteration"], row["row"]) for row in found["rows"]]
-    key = (chosen, *places)  # while the run trains, newer games come
     with judge.lock:
-        if key not in judge.pages:
-            judge.pages[key] = _examine(view, judge, chosen, places, found["count"])
-        return judge.pages[key]
+        known = judge.pages.get(chosen)
+        if known is None or known[0] != places:  # while the run trains, newer games come
+            known = judge.pages[chosen] = places, _examine(view, judge, chosen, places, found["count"])
+        return known[1]
 
 
 def _examine(view: RunView, judge: Judge, source: str, places: Places, kept: int) -> dict[str, Any]:

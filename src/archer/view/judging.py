@@ -17,6 +17,9 @@ from archer.scoring import Score, score_episodes
 from archer.types import Episode, Ids
 from archer.view.data import number
 
+Places = list[tuple[int, int]]
+"""(iteration, row) of games."""
+
 
 class Judge:
     """A checkpoint's policy and critic."""
@@ -29,8 +32,8 @@ class Judge:
         with suppress(ValueError):  # where the method has none
             self.critic = load_critic(self.run)
         self.advisor = Advisor(self.run, self.critic)
-        self.pages: dict[object, dict[str, Any]] = {}
-        """What took long to find out about this checkpoint."""
+        self.pages: dict[str, tuple[Places, dict[str, Any]]] = {}
+        """The critic's page by the source of the games that it was judged on, and which they were."""
         self._special = set(self.run.actor.tokenizer.all_special_ids)
 
     @property

@@ -25,7 +25,7 @@ class Table:
     """
 
     def __init__(self, judge: Judge, wishes: Mapping[str, Any]) -> None:
-        self._judge, self._closing = judge, ExitStack()
+        self._judge = judge
         self.side = read(wishes, "side", str, "agent")
         self._count, self._best = read(wishes, "count", int, 8), read(wishes, "best", bool, False)
         seed, first = read(wishes, "seed", int, 0), read(wishes, "first", str, "")
@@ -37,13 +37,15 @@ class Table:
             raise ValueError("this run has no critic that could choose: the agent says what comes first")
         self._by: list[str] = []
         self._typed = ("", False)
-        if self.side == "environment":
-            person = Person(first or opening(judge.run, seed), lambda said: self._typed)
-            self._sitting = Sitting(judge.advisor, lambda: person, seed)
-        else:
-            self._sitting = Sitting(judge.advisor, self._closing.enter_context(hosted(judge.run)), seed)
-        self._closing.callback(self._sitting.close)
-        self._draw()
+        with ExitStack() as closing:
+            if self.side == "environment":
+                person = Person(first or opening(judge.run, seed), lambda said: self._typed)
+                self._sitting = Sitting(judge.advisor, lambda: person, seed)
+            else:
+                self._sitting = Sitting(judge.advisor, closing.enter_context(hosted(judge.run)), seed)
+            closing.callback(self._sitting.close)
+            self._draw()
+            self._closing = closing.pop_all()  # what goes wrong until here leaves nothing open
 
     def move(self, wishes: Mapping[str, Any]) -> None:
         """What the person does: ``say`` a text or ``pick`` a candidate or let the agent ``step``, as the agent;

@@ -52,7 +52,7 @@ class Tables:
                 raise LookupError("this game is not kept any more: begin another")
             self._tables.move_to_end(name)
             run, judge, table = self._tables[name]
-        with judge.lock:
+        with judge.lock:  # while an environment thinks, too: this is one person's page
             if wishes is not None:
                 table.move(wishes)
             return {"id": name, "run": run} | table.state()
