@@ -92,12 +92,18 @@ class RunView:
         columns = ("iteration", "row", "seed", "return", "length", "success", "end", "policy_version")
         order = f'"{query.sort}" {"DESC" if query.descending else "ASC"}, iteration DESC, row'
         chosen = ", ".join('file_row_number AS "row"' if name == "row" else f'"{name}"' for name in columns)
-        table = "read_parquet(?, file_row_number = true)"
+        table = "read_parquet(?, file_row_number = true, filename = true)"
         with need("duckdb", "view").connect() as database:
-            # One pass over the shards, as text takes one to be found; what fits is narrow.
+            if query.text:
+                from archer.view.words import find
+
+                said = find(shards, query.text)
+                database.register("said", said)
+                shards = said["filename"].unique().to_pylist() or shards[:1]
+                table += " SEMI JOIN said USING (filename, file_row_number)"
+            # One pass over the shards; what fits is narrow.
             database.execute(
-                f"CREATE TEMP TABLE found AS SELECT {chosen} FROM {table} WHERE {where}",
-                [shards, *values],
+                f"CREATE TEMP TABLE found AS SELECT {chosen} FROM {table} WHERE {where}", [shards, *values]
             )
             (count,) = database.execute("SELECT count(*) FROM found").fetchone()
             found = database.execute(
@@ -180,10 +186,6 @@ def _conditions(query: Query) -> tuple[str, list[Any]]:
         if value is not None:
             parts.append(condition)
             values.append(value)
-    if query.text:
-        held = "contains(lower(turn.observation), lower(?)) OR contains(lower(turn.utterance), lower(?))"
-        parts.append(f"list_bool_or([{held} for turn in turns])")
-        values += [query.text, query.text]
     return " AND ".join(parts), values
 
 
