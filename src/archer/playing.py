@@ -110,7 +110,7 @@ class Sitting:
         """A person's words as an utterance; ValueError where the agent could not have said them."""
         if self._rules.prompts.one_line and "\n" in text:
             raise ValueError("an utterance of this run is one line")
-        ids, most = self._rules.prompts.utterance(text), self._rules.sampling.max_tokens
+        ids, most = self._rules.prompts.utterance(self._game.told, text), self._rules.sampling.max_tokens
         if len(ids) > most:
             raise ValueError(f"that has {len(ids)} tokens, and an utterance of this run at most {most}")
         return Utterance(ids, np.full(len(ids), np.nan, np.float32), text)
