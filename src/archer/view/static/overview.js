@@ -53,9 +53,9 @@ function outcome(runs) {
       number(summary.return_mean ?? measured.at(-1)), number(summary.reference_return),
     ];
     const critic = make("td", { id: `critic-${id}` }, known(id));
-    return make("tr", {}, make("th", { scope: "row" }, swatch, nameOf(run)), cells.map((text) => make("td", {}, text)), critic);
+    return make("tr", {}, make("th", { scope: "row" }, swatch, nameOf(run)), critic, cells.map((text) => make("td", {}, text)));
   });
-  const header = ["run", "task", "iterations", "games", "return before", "return now", "best known", "critic"];
+  const header = ["run", "critic", "task", "iterations", "games", "return before", "return now", "best known"];
   const head = make("tr", {}, header.map((text) => make("th", { scope: "col" }, text)));
   return wide("What came of the runs", make("table", {}, make("thead", {}, head), make("tbody", {}, rows)));
 }
