@@ -183,7 +183,7 @@ class Reader:
 
 def parse(arguments: list[str]) -> Asked:
     """A command as it would be understood; settings are checked too. SystemExit or ValueError where they are wrong."""
-    asked: Asked = tyro.cli(Asked, args=arguments, prog="archer")  # type: ignore[arg-type]
+    asked: Asked = tyro.cli(Asked, args=arguments, prog="archer")
     if isinstance(asked, Train):
         if asked.config is None and asked.start_from is None:
             settings(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import archer.training
 from archer.config import RunConfig
 from archer.settings import flatten, overlay, to_dict
 from tests.conftest import Command
-from tests.pages import Reader, blocks_of, given, provide
+from tests.pages import Block, Reader, blocks_of, commands_of, given, provide
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -70,6 +71,7 @@ def in_small(monkeypatch: pytest.MonkeyPatch) -> None:
         return train(None if resume else _small(config or RunConfig()), *arguments, resume=resume, **more)
 
     monkeypatch.setattr(archer.training, "train", little)
+    monkeypatch.setattr(archer.training, "plot_curve", lambda *arguments, **more: None)  # as long as all the rest
     for forbidden in ("archer.view.server.serve", "archer.benchmarks.bench.bench"):  # for ever, and for minutes
         monkeypatch.setattr(forbidden, _refuse)
     for module, name, place in (
@@ -93,10 +95,15 @@ def _with_few_games(function: Callable[..., Any], place: int) -> Callable[..., A
     return little
 
 
-def _module() -> dict[str, str]:
-    """``my_module.py`` with the environment that the README shows, and other names for it."""
-    shown = next(b for b in blocks_of((ROOT / "README.md").read_text("utf-8")) if b.title == "my_module.py")
-    return {"my_module.py": shown.text + "\n\nMyTask = GuessNumber\n"}
+def _modules() -> dict[str, str]:
+    """The environments that pages have their reader save, as other pages take them to be there."""
+    shown = [*_blocks(ROOT / "README.md"), *_blocks(DOCS / "tutorial" / "own-environment.md")]
+    saved = {block.title: block.text for block in shown if block.title}  # of several states of a file the last
+    return saved | {"my_module.py": saved["my_module.py"] + "\n\nMyTask = GuessNumber\n"}
+
+
+def _blocks(page: Path) -> list[Block]:
+    return blocks_of(page.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +121,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def reader(
-    tmp_path: Path, command: Command, in_small: None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Reader]:
+def reader(tmp_path: Path, command: Command, in_small: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """A reader in an empty folder, whose modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -135,7 +140,7 @@ def _named(path: Path) -> str:
 def test_the_blocks_of_a_page_do_what_they_say(page: Path, reader: Reader, shared: tuple[Path, Path]) -> None:
     text = page.read_text(encoding="utf-8")
     for name in given(text):
-        provide(name, reader.folder, shared[0], _module(), shared[1])
+        provide(name, reader.folder, shared[0], _modules(), shared[1])
     for block in blocks_of(text):
         began = time.perf_counter()
         try:
@@ -144,3 +149,83 @@ def test_the_blocks_of_a_page_do_what_they_say(page: Path, reader: Reader, share
             error.add_note(f"{_named(page)}, the block in line {block.line}")
             raise
         print(f"{time.perf_counter() - began:.2f} s  {_named(page)}:{block.line}")
+
+
+def test_no_block_escapes_unnoticed() -> None:
+    found = {block.language for page in PAGES for block in _blocks(page)}
+    assert found == LANGUAGES, "a language that nobody runs, or one that is gone"
+    for page in PAGES:
+        outside = page.read_text(encoding="utf-8")
+        for block in _blocks(page):
+            outside = outside.replace(block.text, "")
+            if block.language in ("text", ""):
+                assert "archer train" not in block.text, f"{_named(page)}:{block.line} is to be pasted: call it bash"
+        assert not re.search(r"^( {4}|\t)(archer |import |from \w+ import)", outside, re.MULTILINE), _named(page)
+
+
+def test_what_is_not_run_is_there_and_said_why() -> None:
+    for page in PAGES:
+        marks = page.read_text(encoding="utf-8").count("<!-- not run")
+        marked = [block for block in _blocks(page) if block.not_run]
+        assert len(marked) == marks, f"{_named(page)}: a mark that does not stand directly above a block"
+        for block in marked:
+            lines = {" ".join(words) for words in commands_of(block.text)}
+            assert set(block.spared) <= lines, f"{_named(page)}:{block.line}: marked lines that it does not have"
+
+
+def test_settings_and_metrics_that_are_named_exist(shared: tuple[Path, Path]) -> None:
+    known = set(flatten(to_dict(RunConfig())))
+    # what this run logged, and, of other methods, what the sources name
+    told = (shared[0] / "metrics.jsonl").read_text(encoding="utf-8").replace("/", " ")
+    source = told + "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    parts = {name.partition(".")[0] for name in known if "." in name}
+    setting = re.compile(rf"`(?:[^`]* )?((?:{'|'.join(sorted(parts))})\.[a-z_][a-z_.]*)[^`]*`")
+    metric = re.compile(r"`(?:rollout|critic|actor|eval|time)/([a-z_]+?)(?:_(?:NN|\d+))?`")
+    pages = [DOCS / "troubleshooting.md", *DOCS.glob("howto/*.md"), *DOCS.glob("tutorial/*.md"), DOCS / "method.md"]
+    found = 0
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for name in setting.findall(text):
+            found += 1
+            if not name.endswith(".md"):
+                assert name in known or name.startswith("env.options"), f"{_named(page)}: there is no setting {name}"
+        for name in metric.findall(text):
+            found += 1
+            assert re.search(rf"\b{name}", source), f"{_named(page)}: there is no metric {name}"
+    assert found > 50
+
+
+def test_every_page_is_in_the_menu() -> None:
+    listed: list[str] = []
+
+    def walk(entry: Any) -> None:
+        if isinstance(entry, str):
+            listed.append(entry)
+        else:
+            for below in entry.values() if isinstance(entry, dict) else entry:
+                walk(below)
+
+    walk(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        ("```python\nassert 1 == 2, 'wrong'\n```\n", "wrong"),
+        ("```bash\narcher train --set critic.lrr=1\n```\n", "critic.lrr"),
+        ("<!-- not run: minutes -->\n```bash\narcher train --set critic.lrr=1\n```\n", "critic.lrr"),
+        ("<!-- not run: minutes -->\n```python\nassert (\n```\n", "never closed"),
+        ("```bash\nrm -rf runs\n```\n", "nothing is known"),
+        ("```yaml\ncritic: {lrr: 1}\n```\n", "critic.lrr"),
+        ('```json\n{"messages": []}\n```\n', "messages"),
+        ("```ruby\n1\n```\n", "ruby"),
+        ("```python\n1\n", "not closed"),
+        ("```bash\narcher bench\n```\n", "not run"),
+    ],
+)
+def test_a_page_that_is_wrong_is_noticed(page: str, reason: str, reader: Reader) -> None:
+    with pytest.raises((AssertionError, ValueError, SyntaxError)) as refused:
+        for block in blocks_of(page):
+            reader.follow(block)
+    assert reason in str(refused.value)

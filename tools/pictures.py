@@ -83,36 +83,36 @@ def levels() -> None:
     picture.text(20, 224, "the tokens of a2, one decision each", size=13, fill=SOFT)
     picture.arrow((693, 240), (693, 272))
     picture.text(450, 292, "at the stop, and only there: A = Q(s2, a2) − V(s2)", size=14)
-    picture.text(20, 316, "No reward of the environment reaches the token level; the critic's judgement of the whole utterance does.", size=12, fill=SOFT)
+    below = "No reward of the environment reaches the token level; the critic's judgement of the whole utterance does."
+    picture.text(20, 316, below, size=12, fill=SOFT)
     picture.write("levels")
 
 
 def loop() -> None:
     """What flows where in an iteration."""
-    picture = Picture(820, 300, "An iteration: play, keep, learn what utterances are worth, learn what to say")
+    picture = Picture(820, 330, "An iteration: play, keep, learn what utterances are worth, learn what to say")
     picture.box(20, 120, 120, 60, TEAL, "environments", "text in, text out", size=13)
     picture.box(210, 120, 120, 60, AMBER, "actor π", "plays", size=13)
     picture.box(400, 120, 130, 60, TEAL, "replay", "all games so far", size=13)
     picture.box(400, 220, 130, 56, TEAL, "demonstrations", "or logs", size=13)
     picture.box(640, 40, 160, 70, AMBER, "critic learns", "Q, V from all games", size=13)
-    picture.box(640, 190, 160, 70, AMBER, "actor learns", "to say what is good", size=13)
+    picture.box(640, 200, 160, 70, AMBER, "actor learns", "to say what is good", size=13)
     picture.arrow((140, 140), (210, 140))
     picture.text(175, 132, "heard", size=12, anchor="middle", fill=SOFT)
     picture.arrow((210, 164), (140, 164))
     picture.text(175, 180, "said", size=12, anchor="middle", fill=SOFT)
     picture.arrow((330, 150), (400, 150))
     picture.text(365, 142, "games", size=12, anchor="middle", fill=SOFT)
-    picture.arrow((530, 140), (585, 140), (585, 75), (640, 75))
-    picture.arrow((530, 160), (585, 160), (585, 225), (640, 225))
-    picture.arrow((530, 248), (640, 248))
-    picture.arrow((465, 220), (465, 180))
-    picture.text(473, 206, "a share of each batch", size=12, fill=SOFT)
-    picture.arrow((720, 110), (720, 190))
-    picture.text(728, 155, "advantages", size=12, fill=SOFT)
+    for y in (150, 248):  # batches are drawn from both, by both
+        picture.arrow((530, y), (585, y), (585, 85), (640, 85))
+        picture.arrow((530, y), (585, y), (585, 235), (640, 235))
+    picture.text(592, 160, "batches", size=12, fill=SOFT)
+    picture.arrow((720, 110), (720, 200))
+    picture.text(728, 160, "advantages", size=12, fill=SOFT)
     picture.arrow((640, 60), (270, 60), (270, 120), dashed=True)
     picture.text(455, 52, "chooses among 5 utterances while games are played", size=12, anchor="middle", fill=SOFT)
-    picture.arrow((640, 288), (270, 288), (270, 180), dashed=True)
-    picture.text(300, 280, "new weights play next", size=12, fill=SOFT)
+    picture.arrow((720, 270), (720, 304), (270, 304), (270, 180), dashed=True)
+    picture.text(495, 297, "new weights play next", size=12, anchor="middle", fill=SOFT)
     picture.write("loop")
 
 
@@ -121,15 +121,16 @@ def credit(said: list[tuple[str, str, float, float]]) -> None:
     height = 96 + 34 * len(said)
     picture = Picture(820, height, "One game: the return blames all utterances alike, advantages tell them apart")
     total = -(len(said) - 1)
-    for x, name in ((20, "heard"), (270, "said"), (400, "return of the game"), (580, "V(s)"), (640, "Q(s, a)"), (710, "A = Q − V")):
+    columns = {20: "heard", 270: "said", 400: "return of the game", 560: "V(s)", 635: "Q(s, a)", 720: "A = Q − V"}
+    for x, name in columns.items():
         picture.text(x, 34, name, size=13, fill=SOFT)
     for number, (heard, utterance, q, v) in enumerate(said):
         y = 66 + number * 34
         picture.text(20, y, heard, size=14)
         picture.box(264, y - 20, 70, 28, AMBER, utterance)
         picture.text(430, y, f"{total:+d}".replace("-", "−"), fill=RED)
-        picture.text(580, y, f"{v:.2f}".replace("-", "−"))
-        picture.text(640, y, f"{q:.2f}".replace("-", "−"))
+        picture.text(560, y, f"{v:.2f}".replace("-", "−"))
+        picture.text(635, y, f"{q:.2f}".replace("-", "−"))
         picture.text(730, y, f"{q - v:+.2f}".replace("-", "−"), fill=GREEN if q > v else RED)
     picture.write("credit")
 
@@ -137,11 +138,14 @@ def credit(said: list[tuple[str, str, float, float]]) -> None:
 def siblings() -> None:
     """How one row of tokens carries a whole game and what else could have been said."""
     picture = Picture(820, 250, "One pass: a game is one row, other utterances branch off it")
-    picture.text(20, 34, "One row, one pass: every Q and V of the game, and those of what might have been said", size=16)
+    picture.text(
+        20, 34, "One row, one pass: every Q and V of the game, and those of what might have been said", size=16
+    )
     x = 20.0
-    for text, fill, width in (("heard", TEAL, 90), ("a1", AMBER, 70), ("heard", TEAL, 90), ("a2", AMBER, 70), ("heard", TEAL, 90), ("a3", AMBER, 70)):
-        picture.box(x, 64, width, 40, fill, text)
-        x += width + 8
+    for number in (1, 2, 3):
+        for text, fill, width in (("heard", TEAL, 90), (f"a{number}", AMBER, 70)):
+            picture.box(x, 64, width, 40, fill, text)
+            x += width + 8
     for x, name in ((96, "V1"), (166, "Q1"), (272, "V2"), (342, "Q2"), (448, "V3"), (518, "Q3")):
         picture.text(x, 58, name, size=12, anchor="middle", fill=SOFT)
     for number, x in enumerate((96, 272, 448)):
@@ -157,9 +161,12 @@ def siblings() -> None:
 
 
 GAME = [
-    ("Guess a number from 1 to 20.", "10", -3.0, -3.2),
+    ("Guess a number from 1 to 20.", "10", -3.00, -2.90),
+    ("Higher.", "15", -1.99, -1.98),
+    ("Lower.", "3", -2.29, -1.42),
+    ("Higher.", "12", -1.29, -1.52),
 ]
-"""Heard, said, Q, V: a game of the tutorial's run, as `archer score` gave it."""
+"""Heard, said, Q, V: the conversation of the first tutorial, as its run of seed 0 scored it."""
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)

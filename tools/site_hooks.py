@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:src|tests|tools|benchmarks|recipes|README)[^)]*\)")
-"""A link from a page to a file of the repository that is no page: right where the repository is read, dead on the site."""
+"""A link from a page to a file of the repository that is no page: right in the repository, dead on the site."""
 
-LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//|<link\b[^>]*\bhref=[\"']?(?:https?:)?//")
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//|<link\b[^>]*\bhref=[\"']?(?:https?:)?//"
+)
 """What a browser fetches by itself from another place; links that a reader follows are none of it."""
 
 
