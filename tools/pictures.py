@@ -118,7 +118,7 @@ def loop() -> None:
 
 def credit(said: list[tuple[str, str, float, float]]) -> None:
     """One game: what its single return says about each utterance, and what the critic says."""
-    height = 96 + 34 * len(said)
+    height = 70 + 34 * len(said)
     picture = Picture(820, height, "One game: the return blames all utterances alike, advantages tell them apart")
     total = -(len(said) - 1)
     columns = {20: "heard", 270: "said", 400: "return of the game", 560: "V(s)", 635: "Q(s, a)", 720: "A = Q − V"}
@@ -161,7 +161,7 @@ def siblings() -> None:
 
 
 GAME = [
-    ("Guess a number from 1 to 20.", "10", -3.00, -2.90),
+    ("Guess a number from 1 to 20.", "10", -3.004, -2.896),
     ("Higher.", "15", -1.99, -1.98),
     ("Lower.", "3", -2.29, -1.42),
     ("Higher.", "12", -1.29, -1.52),
