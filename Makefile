@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 SEED ?= 0
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,10 @@ check: .venv/installed
 	$(BIN)/mypy tests
 	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv runs build
+	rm -rf .venv runs build site

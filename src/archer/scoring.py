@@ -30,7 +30,7 @@ class Score:
 
 
 def score(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[list[Score]]:
-    """Q and V of every utterance of every conversation, shape [games][turns]."""
+    """Q and V of every utterance: a list per conversation, with a score per turn."""
     return score_episodes(run, load_critic(run), recorded_episodes(run, games))
 
 
