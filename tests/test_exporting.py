@@ -36,8 +36,9 @@ def _logits(path: Path) -> torch.Tensor:
 
 
 def _ours(run: Path) -> torch.Tensor:
+    actor = archer.load(run).actor  # an adapter goes with its network
     with torch.no_grad():
-        return archer.load(run).actor.network(torch.arange(20)[None]).logits  # type: ignore[no-any-return]
+        return actor.network(torch.arange(20)[None]).logits  # type: ignore[no-any-return]
 
 
 def test_a_policy_is_written_with_its_card(plain: Path, tmp_path: Path, command: Command) -> None:
