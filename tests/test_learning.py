@@ -44,10 +44,22 @@ MORE: dict[str, dict[str, Any]] = {
 }
 
 
-def _learned(preset: str, env: str, run: Path, **changes: Any) -> tuple[float, float]:
+@pytest.fixture(scope="session")
+def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each task's supervised start, which all presets go on from."""
+    folder = tmp_path_factory.mktemp("starts")
+    for env in ("TwoSteps", "Bandit"):
+        layers = [Layer({"preset": "bc", "env": {"name": f"tests.worlds:{env}"}}, "test")]
+        layers += [Layer(PRESETS["bc"].settings(env), "bc"), Layer(TASK, "test"), Layer({"iterations": 0}, "test")]
+        archer.train(build(RunConfig(), layers), folder / env)
+    return {env: folder / env for env in ("TwoSteps", "Bandit")}
+
+
+def _learned(preset: str, start: Path, run: Path, **changes: Any) -> tuple[float, float]:
     """Mean return of the supervised start and after training."""
+    env = f"tests.worlds:{start.name}"
     layers = [
-        Layer({"preset": preset, "env": {"name": env}}, "test"),
+        Layer({"preset": preset, "env": {"name": env}, "start_from": str(start)}, "test"),
         Layer(PRESETS[preset].settings(env), preset),
         Layer(TASK, "test"),
         Layer(OFFLINE if _offline(preset) else ONLINE, "test"),
@@ -68,17 +80,19 @@ LEARNERS = [name for name in PRESETS if name not in ("bc", "archer-paper")]
 
 
 @pytest.mark.parametrize("preset", LEARNERS)
-def test_every_preset_learns_which_first_word_is_paid_at_the_end(preset: str, tmp_path: Path) -> None:
-    start, end = _learned(preset, "tests.worlds:TwoSteps", tmp_path / "run")
+def test_every_preset_learns_which_first_word_is_paid_at_the_end(
+    preset: str, starts: dict[str, Path], tmp_path: Path
+) -> None:
+    start, end = _learned(preset, starts["TwoSteps"], tmp_path / "run")
     # Four words at random win a quarter of the games; the best of five samples of them at most three quarters.
     assert start < (0.8 if preset == "chai" else 0.45)
     assert end > (0.45 if preset == "chai" else 0.6)
 
 
 @pytest.mark.parametrize("preset", LEARNERS)
-def test_every_preset_learns_a_two_armed_bandit(preset: str, tmp_path: Path) -> None:
+def test_every_preset_learns_a_two_armed_bandit(preset: str, starts: dict[str, Path], tmp_path: Path) -> None:
     iterations = 30 if _offline(preset) else 16
-    start, end = _learned(preset, "tests.worlds:Bandit", tmp_path / "run", iterations=iterations)
+    start, end = _learned(preset, starts["Bandit"], tmp_path / "run", iterations=iterations)
     # One arm pays in 9 of 10 games, the other in 1; at random half. The best of five is nearly always the good arm.
     assert end > 0.62
     assert preset == "chai" or start < 0.57
@@ -94,9 +108,11 @@ def test_every_preset_learns_a_two_armed_bandit(preset: str, tmp_path: Path) -> 
         ("grpo", 0.99, 1.01),
     ],
 )
-def test_credit_reaches_the_turn_that_decided(preset: str, lowest: float, highest: float, tmp_path: Path) -> None:
+def test_credit_reaches_the_turn_that_decided(
+    preset: str, lowest: float, highest: float, starts: dict[str, Path], tmp_path: Path
+) -> None:
     """Size of the advantages of first utterances, which alone are paid, over that of the second ones."""
-    _learned(preset, "tests.worlds:TwoSteps", tmp_path / "run", iterations=15)
+    _learned(preset, starts["TwoSteps"], tmp_path / "run", iterations=15)
     run = restore(RunFolder.open(tmp_path / "run"))
     games = collect(run, run.agent.actor, run.iteration + 1, run.agent.policy_version).episodes
     if preset == "archer-reinforce":
