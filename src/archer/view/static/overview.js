@@ -31,7 +31,7 @@ export async function overview() {
   page.append(make("h2", {}, "Runs"), outcome(runs));
   const charts = make("div", { className: "cards" });
   for (const [title] of wanted(all)) charts.append(make("section", { className: "card" }, make("h3", {}, title), make("div", { className: "plot" })));
-  page.append(make("h2", {}, "Curves"), make("p", { className: "numbers" }, "Against games played, warm-up included."), charts);
+  page.append(make("h2", {}, "Curves"), make("p", { className: "numbers" }, "Against games played, warm-up included. Dashed: the best known return; dotted: the supervised start."), charts);
   if (all.length > 1) page.append(make("h2", {}, "What differs"), settings(differences, all.map(nameOf)));
   page.append(make("details", { key: "settings" }, make("summary", {}, "All settings"), settings(flat(all[0].config), [nameOf(all[0])])));
   const iterations = all.map((run) => run.iterations.at(-1) ?? 0).join(", ");
@@ -126,10 +126,17 @@ function curve(all, box, title, key, interval) {
     }
     add(run, values, index, {});
   });
-  const best = key.endsWith("return_mean") ? all.map((run) => run.summary?.reference_return).filter((value) => value != null) : [];
-  if (best.length) {
-    data.push(axis.map(() => Math.max(...best)));
-    series.push({ label: "best known", stroke: ink(), width: 1, dash: [6, 4], points: { show: false } });
+  if (key.endsWith("return_mean")) {
+    const line = (value, label, stroke, dash) => {
+      data.push(axis.map(() => value));
+      series.push({ label, stroke, width: 1, dash, points: { show: false } });
+    };
+    const best = all.map((run) => run.summary?.reference_return).filter((value) => value != null);
+    if (best.length) line(Math.max(...best), "best known", ink(), [6, 4]);
+    all.forEach((run, index) => {
+      const start = (run.metrics["eval/return_mean"] || []).find((value) => value !== null);
+      if (start !== undefined) line(start, `supervised start of ${nameOf(run)}`, colourOf(index), [2, 4]);
+    });
   }
   const latest = all.map((run) => `${nameOf(run)}: ${number((run.metrics[key] || []).filter((value) => value !== null).at(-1))}`).join("; ");
   draw(box, data, `${title} against games played. Last: ${latest}`, { series, bands });
