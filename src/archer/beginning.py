@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,9 +217,9 @@ def load_actor(config: RunConfig, checkpoint: Path, name: str = "actor", beside:
     """A checkpoint's actor, ready to learn, or another policy that it keeps; adapters stand on the base of the actor
     ``beside`` where one is given."""
     if config.model.lora.rank:
-        assert config.model.actor is not None, "refused with the settings"
-        base = beside or load_pretrained(config.model, config.model.actor, config.device)
-        model = base.model.copy(decoder=False) if beside else base.model
+        path = config.model.actor
+        assert path is not None, "refused with the settings"
+        model = deepcopy(beside.model) if beside else load_pretrained(config.model, path, config.device).model
         model.load(checkpoint / name, config.device)
         actor = Actor(model, AutoTokenizer.from_pretrained(checkpoint / name))
     else:

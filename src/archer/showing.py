@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,7 @@ def overview(path: Path, games: int) -> Overview:
         facts["return before"] = measured[0]["eval/return_mean"]
         facts["return now"] = measured[-1]["eval/return_mean"]
     if folder.summary_file.exists():
-        summary = json.loads(folder.summary_file.read_text(encoding="utf-8"))
+        summary = folder.summary()
         names = {"return_mean": "return now", "reference_return": "best known return", "gap_closed": "gap closed"}
         facts |= {told: summary[name] for name, told in names.items() if summary.get(name) is not None}
     played = [row for row in rows if row["iteration"]]

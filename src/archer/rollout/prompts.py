@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -72,7 +73,7 @@ class ToldText:
     first: Ids
     answered: tuple[Ids, ...] = ()
 
-    @property
+    @cached_property  # asked for several times a turn
     def ids(self) -> Ids:
         return np.concatenate([self.first, *self.answered])
 

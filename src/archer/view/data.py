@@ -69,11 +69,10 @@ class RunView:
         """Settings, curves and outcome."""
         rows = self.folder.metrics()
         names = sorted({name for row in rows for name in row if name not in ("iteration", "not_finite")})
-        summary = self.folder.summary_file
         return {
             "path": str(self.folder.path),
             "config": to_dict(self.folder.config()),
-            "summary": json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else None,
+            "summary": self.folder.summary() if self.folder.summary_file.exists() else None,
             "iterations": [row["iteration"] for row in rows],
             "metrics": {name: [number(row.get(name)) for row in rows] for name in names},
             "sources": self.sources(),
