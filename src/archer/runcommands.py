@@ -1,0 +1,169 @@
+"""What the `archer` command does with runs: measure, let play, score, examine, compare, hand out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from archer.commands import Bench, Collect, Compare, Doctor, Evaluate, Export, Score, Show
+from archer.envcommands import check_best_of, check_episodes
+from archer.envs import make_factory
+from archer.report.console import show
+
+
+def evaluate(command: Evaluate) -> None:
+    """Measure a trained agent."""
+    check_episodes(command.episodes)
+    check_best_of(command.best_of)
+    from archer import api
+
+    found = api.evaluate(
+        api.load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of
+    )
+    show("Evaluation", found, as_json=command.json)
+
+
+def collect(command: Collect) -> None:
+    """Let somebody play, and keep the conversations."""
+    from archer.conversations import check_suffix, write_conversations
+
+    check_suffix(command.out)
+    check_episodes(command.episodes)
+    from archer.collecting import PLAYERS, collect_run, collect_scripted
+
+    if command.what not in PLAYERS:
+        from archer.api import load
+
+        games = collect_run(load(Path(command.what)), command.episodes, command.seed, command.env)
+    elif command.env is None:
+        raise ValueError(f"--env: name the environment whose {command.what} is to play")
+    else:
+        games = collect_scripted(command.what, make_factory(command.env, {}), command.episodes, command.seed)
+    write_conversations(command.out, games)
+    returns = [game.return_ for game in games]
+    result = {"file": str(command.out), "episodes": len(games), "return_mean": sum(returns) / len(returns)}
+    show("Collected", result, as_json=command.json)
+
+
+def export(command: Export) -> None:
+    """Write a policy out for others."""
+    from archer import exporting
+
+    show("Exported", exporting.export(command.run, command.out, merge=command.merge), as_json=command.json)
+
+
+def score(command: Score) -> None:
+    """Say what every utterance of given conversations is worth."""
+    from archer.conversations import read_all
+
+    games, skipped = read_all([command.file], skip=command.skip_malformed)
+    from archer import scoring
+    from archer.api import load
+    from archer.report.console import render_scores
+
+    scores = scoring.score(load(command.run), games)
+    if command.json:
+        rows = [[{**turn.__dict__, "advantage": turn.advantage} for turn in game] for game in scores]
+        print(json.dumps({"conversations": rows, "skipped": skipped}))
+        return
+    console = Console()
+    for number, (game, turns) in enumerate(zip(games, scores, strict=True), start=1):
+        if number <= command.show:
+            rated = [(turn.utterance, turn.q, turn.v) for turn in turns]
+            console.print(render_scores(f"Conversation {number}, return {game.return_:g}", game.observations, rated))
+    summary = {"conversations": len(games), "skipped": skipped, "utterances": sum(map(len, scores))}
+    show("Scored", summary, as_json=False)
+
+
+def show_run(command: Show) -> None:
+    """A run at a glance."""
+    from archer.report.console import print_overview
+    from archer.showing import overview
+
+    if command.games < 0:
+        raise ValueError(f"--games must not be negative, got {command.games}")
+    found = overview(command.run, 0 if command.json else command.games)
+    if command.json:
+        last = {name: values[-1] for name, values in found.curves.items()}
+        print(json.dumps({**found.facts, "metrics": last}))
+    else:
+        print_overview(Console(), found.facts, found.curves, found.games)
+
+
+def doctor(command: Doctor) -> None:
+    """Examine a critic."""
+    from archer.health.diagnosis import FEWEST_GAMES
+
+    if command.file is not None and command.episodes is not None:
+        raise ValueError("--file takes the place of games: leave --episodes out")
+    if command.episodes is not None and command.episodes < FEWEST_GAMES:
+        raise ValueError(
+            f"--episodes must be at least {FEWEST_GAMES}, got {command.episodes}: fewer games tell nothing"
+        )
+    if command.out is not None and (command.out.suffix != ".png" or not command.out.parent.is_dir()):
+        raise ValueError(f"--out: {command.out} must end in .png and lie in a folder that exists")
+    from archer.conversations import read_all
+
+    games = None if command.file is None else read_all([command.file])[0]
+    from archer.api import load
+    from archer.doctoring import EPISODES, examine, examine_recorded
+    from archer.report.health import render_health
+    from archer.report.reliability import plot_reliability
+
+    run = load(command.run)
+    if games is None:
+        source = f"{command.episodes or EPISODES} evaluation games"
+        found = examine(run, episodes=command.episodes or EPISODES)
+    else:
+        source = f"{len(games)} conversations of {command.file}"
+        found = examine_recorded(run, games)
+    if command.out is not None:
+        plot_reliability(found.turns, command.out, title=f"{command.run}, iteration {run.iteration}, {source}")
+    if command.json:
+        print(json.dumps({"run": str(command.run), "iteration": run.iteration, "source": source} | found.summary()))
+        return
+    title = f"Critic of {command.run} after {run.iteration} iterations, on {source}"
+    Console().print(render_health(title, found.health, found.diagnosis, found.development))
+
+
+def compare(command: Compare) -> None:
+    """Hold runs against each other."""
+    if not command.runs:
+        raise ValueError("name the runs to compare, or a folder that holds them")
+    from archer.comparison import compare as comparing
+    from archer.report.comparison_tables import as_json, print_comparison
+
+    found = comparing.compare(
+        command.runs, axis=command.axis, smooth=command.smooth, levels=command.levels, against=command.against,
+        count_demonstrations=command.count_demonstrations,
+    )  # fmt: skip
+    if command.out is not None:
+        from archer.report.comparison import write_comparison
+
+        write_comparison(found, command.out)
+    if command.json:
+        print(json.dumps(as_json(found)))
+    else:
+        print_comparison(Console(), found)
+
+
+def bench(command: Bench) -> None:
+    """Measure this machine."""
+    if command.repeats < 1 or command.threads < 1:
+        raise ValueError("--repeats and --threads must be at least 1")
+    from archer.benchmarks import bench as benchmark
+    from archer.report.speed import print_speed
+
+    console = Console(stderr=True)
+    found = benchmark.bench(
+        repeats=command.repeats,
+        threads=command.threads,
+        model=command.model,
+        report=lambda what: console.print(f"[dim]measuring {what} …[/dim]"),
+    ).plain()
+    if command.json:
+        print(json.dumps(found))
+    else:
+        print_speed(Console(), found)
