@@ -169,6 +169,24 @@ def test_z_code_is_played_in_pure_python_and_files_are_not_touched(
         ZMachine("nowhere.z5")
 
 
+def test_the_score_is_told_where_asked_for() -> None:
+    env = ZMachine(_generated(0, 1, 1, 1), shows=["score"])
+    assert str(env.reset(seed=0)[0]).endswith("\nScore: 0.")
+
+
+DETECTIVE = Path(__file__).parents[3] / "shared" / "data" / "detective.z5"
+
+
+@pytest.mark.skipif(not DETECTIVE.exists(), reason="the game's file is not part of the project")
+def test_detective_pays_for_new_places_and_350_in_all() -> None:
+    env = ZMachine(str(DETECTIVE), interpreter="jericho", shows=["score"], max_turns=60)
+    assert "Score: 10." in str(env.reset(seed=0)[0])  # what it begins with is nobody's merit
+    steps = [env.step(command) for command in env._game._env.get_walkthrough()]
+    assert sum(step[1] for step in steps) == 350.0
+    assert [step[2] for step in steps] == [False] * 50 + [True] and steps[-1][4]["success"]
+    assert "Score: 20." in str(next(step[0] for step in steps if step[1] == 10.0))
+
+
 def test_the_status_line_is_no_part_of_an_answer() -> None:
     assert clean("\n\n<< Closet >>\nA  gun.\n\n>        << Closet >>Score: 10Moves: 3") == "<< Closet >>\nA gun."
 

@@ -19,6 +19,7 @@ REFUSED = {
     "superbrief", "verbose", "brief", "notify", "recording", "record", "replay",
 }  # fmt: skip
 """Commands to the interpreter rather than to the game: files, and ends that are none."""
+SHOWN = ("place", "inventory", "score", "commands")
 
 
 class ZMachine:
@@ -26,8 +27,10 @@ class ZMachine:
 
     game: file of the game (.z3, .z5, .z8).
     interpreter: ``fernz``, pure Python; ``jericho`` for games that it knows, whose possible commands it can list.
-    shows: what each observation tells besides the game's answer: ``place`` (look), ``inventory``, ``commands`` (what is
-        possible, of jericho). The paper's has all three; a demonstrator needs the commands.
+    shows: what each observation tells besides the game's answer: ``place`` (look), ``inventory``, ``score`` (as in the
+        status line above the text), ``commands`` (what is possible, of jericho). The paper's has place, inventory and
+        commands; a demonstrator needs the commands. What pays once only needs the score, or an agent that reads the
+        whole game: nothing else tells whether it has paid already.
     max_turns: commands of a game; the paper's has 50.
     """
 
@@ -41,7 +44,7 @@ class ZMachine:
         if not Path(game).is_file():
             raise ValueError(f"z-machine: there is no game {game!r}; name a file (.z3, .z5, .z8)")
         for name in shows:
-            one_of("shows", name, ("place", "inventory", "commands"))
+            one_of("shows", name, SHOWN)
         kinds = {"fernz": _Interpreter, "jericho": _Jericho}
         self._game = kinds[one_of("interpreter", interpreter, tuple(kinds))](game)
         if "commands" in shows and not isinstance(self._game, _Jericho):
@@ -87,6 +90,8 @@ class ZMachine:
             if name in self._shows:
                 told = self._game.peek(command)
                 parts += [told] if told not in parts[0] else []
+        if "score" in self._shows:
+            parts.append(f"Score: {self._score}.")
         if "commands" in self._shows and isinstance(self._game, _Jericho):
             parts.append(listed(self._game.commands()))
         return "\n".join(parts)
