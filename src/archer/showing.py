@@ -19,6 +19,7 @@ CURVES = {
     "rollout/return_mean": "return, games to learn from",
     "rollout/win_rate": "won",
     "rollout/length": "turns of a game",
+    "rollout/entropy": "entropy of the policy, per token",
     "critic/q_loss": "loss of Q",
     "critic/return_correlation": "critic: correlation with returns",
     "critic/sign_share": "critic: advantages of the right sign",

@@ -25,9 +25,10 @@ SOURCES = {
     "train": "episodes/*.parquet",
     "start": "start.parquet",
     "offline": "offline.parquet",
+    "eval": "evaluations/*.parquet",
     "final": "final.parquet",
 }
-"""Where games lie: those that were learned from, and the evaluations at three moments."""
+"""Where games lie: those that were learned from, and the evaluations before, during and after that."""
 SORTED_BY = ("return", "length", "iteration", "seed", "end")
 MOST = 200
 """Games on a page."""
@@ -49,6 +50,8 @@ class Query:
     text: str = ""
     """Something that was said or heard, in any case."""
     iteration: int | None = None
+    seed: int | None = None
+    """The task: games of one seed begin alike."""
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -144,7 +147,7 @@ class RunView:
 
         if source not in SOURCES:
             raise LookupError(f"there are no games {source!r}")
-        path = self.folder.path / (f"episodes/{iteration:06d}.parquet" if source == "train" else SOURCES[source])
+        path = self.folder.path / SOURCES[source].replace("*", f"{iteration:06d}")
         if not path.exists():
             raise LookupError(f"{path} is not there")
         return read_rows(path, row, count)
@@ -181,6 +184,7 @@ def _conditions(query: Query) -> tuple[str, list[Any]]:
         ('"return" <= ?', query.most),
         ('"end" = ?', query.end or None),
         ("iteration = ?", query.iteration),
+        ("seed = ?", query.seed),
     ):
         if value is not None:
             parts.append(condition)
