@@ -23,6 +23,7 @@ from archer.api import load_critic
 from archer.beginning import gather_demonstrations
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
+from archer.progress import Progress
 from archer.run import restore, save
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import load_yaml, overlay
@@ -216,7 +217,7 @@ def test_an_environment_class_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_demonstrator_does_not_know_what_the_environment_drew() -> None:
-    games = gather_demonstrations(_config(demonstrations={"games": 400}), Guess)[0]
+    games = gather_demonstrations(_config(demonstrations={"games": 400}), Guess, Progress(quiet=True))[0]
     wins = sum(bool(game.success) for game in games) / 400
     assert 0.15 < wins < 0.35  # a quarter; all, if both had been seeded alike
 

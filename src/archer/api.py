@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.progress import Progress
 from archer.report.curve import draw_curve
+from archer.report.notebook import facts_html
 from archer.rollout.best_of import play_best_of
 from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host, play
@@ -83,6 +83,7 @@ class LoadedRun:
         )
 
     def _repr_html_(self) -> str:
+        """As notebooks show it."""
         rows = self.folder.metrics()
         measured = [row["eval/return_mean"] for row in rows if row.get("eval/return_mean") is not None]
         facts = {
@@ -90,8 +91,7 @@ class LoadedRun:
             "iterations": self.iteration, "games": int(rows[-1]["games"]) if rows else 0,
             "return": " → ".join(f"{value:.2f}" for value in (measured[:1] + measured[-1:] if measured else [])),
         }  # fmt: skip
-        cells = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
-        return f"<table>{cells}</table>"
+        return facts_html(facts)
 
     def target(self, env: str | Factory | None) -> str | Factory:
         """The environment to play: ``env``, or the run's own; ValueError where there is neither."""

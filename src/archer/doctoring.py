@@ -72,9 +72,7 @@ def examine(
     return examine_episodes(run, critic, played, progress)
 
 
-def examine_recorded(
-    run: LoadedRun, games: Sequence[ScriptedGame], progress: Progress | None = None
-) -> Examination:
+def examine_recorded(run: LoadedRun, games: Sequence[ScriptedGame], progress: Progress | None = None) -> Examination:
     """Hold the run's critic against conversations that it did not learn from, of its own policy or a similar one."""
     return examine_episodes(run, load_critic(run), recorded_episodes(run, games), progress)
 

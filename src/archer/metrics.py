@@ -58,7 +58,7 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
 
 
 def _surprise(episodes: Sequence[Episode]) -> float | None:
-    """Mean −log π of the tokens that were said, in nats: what the policy's entropy comes to where it spoke at temperature
+    """Mean −log π of the tokens that were said, in nats: the policy's entropy where it spoke at temperature
     1 and nobody chose among its words. None where no policy sampled them."""
     logprobs = np.concatenate([turn.utterance.logprobs for episode in episodes for turn in episode.turns])
     sampled = logprobs[np.isfinite(logprobs)]

@@ -23,7 +23,7 @@ class RunFolderError(RuntimeError):
 
 
 class RunFolder:
-    """``config.yaml``, ``metrics.jsonl``, ``episodes/``, ``evaluations/``, ``checkpoints/`` and what is made from them."""
+    """``config.yaml``, ``metrics.jsonl``, ``episodes/``, ``evaluations/``, ``checkpoints/`` and what comes of them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

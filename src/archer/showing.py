@@ -9,6 +9,7 @@ from typing import Any
 
 from archer.api import load, load_critic
 from archer.checkpoint import CheckpointError
+from archer.report.notebook import Ratings, curves_html, episode_html, facts_html
 from archer.runfolder import RunFolder
 from archer.scoring import score_episodes
 from archer.storage import read_shard
@@ -29,9 +30,6 @@ CURVES = {
 }
 """Metrics that are shown, where a run has them."""
 
-Rated = Sequence[tuple[str, float, float]]
-"""(utterance, Q, V) of every turn."""
-
 
 @dataclass(frozen=True)
 class Overview:
@@ -41,12 +39,18 @@ class Overview:
     """Named values."""
     curves: Mapping[str, Sequence[float | None]]
     """By the names of ``CURVES``."""
-    games: Sequence[tuple[Episode, Rated]]
+    games: Sequence[tuple[Episode, Ratings]]
     """Some of its newest games, the best first; without a critic, Q and V are missing and the list of ratings empty."""
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it."""
+        games = [episode_html(episode, ratings) for episode, ratings in self.games]
+        return "<br>".join([facts_html(self.facts), curves_html(self.curves), *games])
 
-def overview(path: Path, games: int) -> Overview:
+
+def overview(run: str | Path, games: int = 2) -> Overview:
     """Read a run, finished or not, with ``games`` of its newest games; RunFolderError for what is no run."""
+    path = Path(run)
     folder = RunFolder.open(path)
     config = folder.config()
     rows = folder.metrics()
@@ -86,7 +90,7 @@ def newest_games(folder: RunFolder) -> list[Episode]:
     return []
 
 
-def rated(path: Path, episodes: Sequence[Episode], count: int) -> list[tuple[Episode, Rated]]:
+def rated(path: Path, episodes: Sequence[Episode], count: int) -> list[tuple[Episode, Ratings]]:
     """``count`` of the episodes from the best to the worst, with what the critic thinks where there is one."""
     if not episodes or count < 1:
         return []

@@ -261,7 +261,7 @@ def train(
         RunFolder.check_free(path)
         prepare(config)
         begun = begin(
-            config, make_env, NO_TASK if target is None else task_name(target)
+            config, make_env, NO_TASK if target is None else task_name(target), progress
         )  # refuses before anything is written
         folder = RunFolder.create(path, config)
         with _logging(folder, trackers, progress) as log:
