@@ -56,7 +56,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     with served(runs) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        shots = choose(address)
+        shots = choose(address, len(runs))
         for scheme in SCHEMES:
             for window, (width, height) in WINDOWS.items():
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -68,7 +68,7 @@ def main(
         browser.close()
 
 
-def choose(address: str) -> list[Shot]:
+def choose(address: str, runs: int) -> list[Shot]:
     """The pages of the first run, with a long game of its last evaluation and the same task before training."""
     listed = f"{address}api/runs/0/episodes?source=final&sort=length&limit=1"
     game = json.load(urllib.request.urlopen(listed))["rows"][0]
@@ -76,7 +76,7 @@ def choose(address: str) -> list[Shot]:
     query = f"{address}api/runs/0/episodes?source=start&seed={game['seed']}"
     first = json.load(urllib.request.urlopen(query))["rows"][0]
     return [
-        Shot("overview", "", "tbody .badge"),
+        Shot("overview", "", f"tbody tr:nth-child({runs}) .badge"),
         Shot("episodes", "episodes", "tbody tr"),
         Shot("episode", f"episode/{last}", ".strip"),
         Shot("siblings", f"episode/{last}", ".candidate", (("What else could it have said?", ".candidate"),)),

@@ -126,6 +126,7 @@ class RunView:
             "seed": episode.seed, "return": episode.return_, "end": str(episode.end), "success": episode.success,
             "source": source, "iteration": iteration, "row": row, "turns": turns,
             "judged_by": judge.name if judge and judged else None, "policy": judge is not None,
+            "discount": judge.run.config.critic.discount if judge else None,
         }  # fmt: skip
 
     def siblings(self, source: str, iteration: int, row: int, turn: int, count: int, draw: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ const STILL = ["episodes", "episode", "critic", "play"]; // pages that stay as t
 const EVERY = 5000;
 const main = document.getElementById("main");
 let asked = 0;
+let stands = null; // the state of what is shown, where its page has one
 
 function address() {
   const [name, rest] = location.hash.slice(1).split(/\/(.*)/s);
@@ -20,7 +21,8 @@ function address() {
 }
 
 // Show the page that the address names. Answers may come in another order than they were asked for: only the last counts.
-async function route() {
+// `anew`: only if there is something new to show.
+async function route(anew = false) {
   const [name, rest] = address();
   const mine = ++asked;
   const nav = { episode: "episodes" }[name] || name;
@@ -34,7 +36,8 @@ async function route() {
   } catch (error) {
     found = { page: make("p", { className: "error", role: "alert" }, error.message), status: "" };
   }
-  if (mine !== asked) return;
+  if (mine !== asked || (anew && found.state !== undefined && found.state === stands)) return;
+  stands = found.state;
   forget();
   keepPlace(() => main.replaceChildren(found.page));
   document.getElementById("status").textContent = found.status;
@@ -61,9 +64,9 @@ function keepPlace(replace) {
 }
 
 if (held) document.querySelector('nav a[href="#play"]').remove(); // there is nobody to play with
-document.addEventListener("again", route);
+document.addEventListener("again", () => route());
 window.addEventListener("hashchange", () => { route(); main.focus(); });
 window.addEventListener("resize", fit);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", route); // charts hold their colours
-if (!held) setInterval(() => { if (!document.hidden && !STILL.includes(address()[0])) route(); }, EVERY);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => route()); // charts hold their colours
+if (!held) setInterval(() => { if (!document.hidden && !STILL.includes(address()[0])) route(true); }, EVERY);
 route();
