@@ -26,6 +26,8 @@ SHOWN = {
 }
 PLAIN_EVERY_S = 10.0
 """Seconds between plain lines of a stage whose steps are quick."""
+WORTH_TELLING_S = 1.0
+"""Seconds from which on a plain line says how long a stage without numbers took."""
 
 
 class _Bar(Bar):
@@ -89,9 +91,10 @@ class Progress:
             self._bar.update(self._task, advance=steps, numbers=numbers)
             return
         now = time.monotonic()
-        if now - self._said >= PLAIN_EVERY_S or self._done == self._total or tell:
+        took = now - self._began
+        over = self._done == self._total and bool(numbers or took >= WORTH_TELLING_S)
+        if now - self._said >= PLAIN_EVERY_S or over or tell:
             self._said = now
-            took = now - self._began
             left = took / (self._done - self._first) * (self._total - self._done)
             told = f"{left:.0f} s left" if self._done < self._total else f"in {took:.0f} s"
             self.message("  ".join(filter(None, (f"{self._name} {self._done}/{self._total}", numbers, told))))
