@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from archer.report.console import sparkline
+from archer.report.console import brief, sparkline
 from archer.types import Episode, Observation
 
 Ratings = Sequence[tuple[str, float, float]]
 """(utterance, Q, V) of every turn."""
 
 _GOOD, _BAD, _PLAIN = "#2a9d63", "#d1493f", "transparent"
-_TEXT = "text-align:left;white-space:pre-wrap;overflow-wrap:anywhere;max-width:32em"
-_NUMBER = "text-align:right;font-variant-numeric:tabular-nums"
+_TEXT = "padding:.15em .6em;text-align:left;white-space:pre-wrap;overflow-wrap:anywhere;max-width:32em"
+_NUMBER = "padding:.15em .6em;text-align:right;font-variant-numeric:tabular-nums"
 
 
 def facts_html(facts: Mapping[str, object]) -> str:
     """Named values as a table."""
-    left = 'style="text-align:left"'
+    left = 'style="padding:.15em .6em;text-align:left"'
     rows = (
         f"<tr><th {left}>{_text(name)}</th><td {left}>{_text(_told(value))}</td></tr>" for name, value in facts.items()
     )
@@ -30,9 +30,9 @@ def curves_html(curves: Mapping[str, Sequence[float | None]]) -> str:
     rows: list[str] = []
     for name, values in curves.items():
         known = [value for value in values if value is not None]
-        cells = f'<td style="{_NUMBER}">{known[0]:.3g}</td><td style="{_NUMBER}">{known[-1]:.3g}</td>'
+        cells = f'<td style="{_NUMBER}">{brief(known[0])}</td><td style="{_NUMBER}">{brief(known[-1])}</td>'
         line = f'<td style="text-align:left;font-family:monospace">{sparkline(values)}</td>'
-        rows.append(f'<tr><th style="text-align:left">{_text(name)}</th>{cells}{line}</tr>')
+        rows.append(f'<tr><th style="{_TEXT}">{_text(name)}</th>{cells}{line}</tr>')
     return f"<table>{''.join(rows)}</table>"
 
 
