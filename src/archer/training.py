@@ -116,7 +116,8 @@ def start(
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
     high = HIGH_LEVELS.get(config.critic.method)
     if high is not None and high.reweighs:
-        demonstrations = as_said_by(actor, demonstrations)
+        progress.stage("likelihood of demonstrations", len(demonstrations), unit="games")
+        demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
         write_shard(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations)
@@ -152,18 +153,12 @@ def start(
 def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: str, shard: Path, seconds: float) -> None:
     """Evaluate the agent; ``seconds`` is what it took to get from the supervised start to here."""
     if run.make_env is not None:
-        episodes = _measure_whole(run, progress, what)
+        progress.stage(f"measuring {what}", run.config.eval.final_games, unit="games")
+        episodes = measure(run, run.config.eval.final_games, progress.count)
         write_shard(shard, episodes, 0)
         best = reference_return(run.make_env)
         found = episode_metrics(episodes, "eval") | ({} if best is None else {"eval/reference_return": best})
         log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
-
-
-def _measure_whole(run: Run, progress: Progress, what: str) -> list[Episode]:
-    """The long evaluations before and after training."""
-    games = run.config.eval.final_games
-    progress.stage(f"measuring {what}", games, unit="games")
-    return measure(run, games, progress.count)
 
 
 @dataclass(frozen=True)
@@ -206,7 +201,8 @@ def finish(run: Run, progress: Progress) -> Summary:
 def _outcome(run: Run, progress: Progress) -> dict[str, Any]:
     """What the evaluations at both ends come to, and the curve between them."""
     assert run.make_env is not None
-    episodes = _measure_whole(run, progress, "the trained agent")
+    progress.stage("measuring the trained agent", run.config.eval.final_games, unit="games")
+    episodes = measure(run, run.config.eval.final_games, progress.count)
     write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
     after = episode_metrics(episodes, "eval")
     rows = run.folder.metrics()
