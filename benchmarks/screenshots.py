@@ -1,6 +1,9 @@
 """Pictures of every page of `archer view` on runs that are given, light and dark, on a wide and on a narrow window.
 
-    python benchmarks/screenshots.py runs/a runs/b --out pictures [--whole]
+    python benchmarks/screenshots.py runs/a runs/b --out shots [--whole]
+    python benchmarks/screenshots.py runs/a runs/b --pictures docs/pictures
+
+The second makes the few that the documentation shows anew.
 
 Needs a Chromium on the path and the extras `view` and `browser`. The first run needs a checkpoint with a critic: its
 games are judged, played and drawn from.
@@ -15,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +30,8 @@ from archer.view.server import create_app
 
 WINDOWS = {"wide": (1280, 900), "narrow": (390, 844)}
 SCHEMES: tuple[Any, ...] = ("light", "dark")
+SHOWN = ("overview", "beside", "critic", "play")
+"""In the documentation."""
 SPEAK = "Let the agent speak"
 LONG = 240_000
 """Milliseconds that the first look at a critic may take: torch and a checkpoint are loaded for it."""
@@ -45,26 +51,38 @@ class Shot:
 
 
 def main(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path = Path("shots"), whole: bool = False
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("shots"),
+    whole: bool = False,
+    pictures: Path | None = None,
 ) -> None:
-    """Take all pictures. out: folder for them; whole: the page to its end, not what a window shows of it."""
+    """Take all pictures.
+
+    out: folder for them. whole: the page to its end, not what a window shows of it. pictures: folder for those of the
+        documentation, which are then taken instead.
+    """
     if not runs:
         raise SystemExit("name the runs to look at")
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_path is None:
         raise SystemExit("there is no Chromium on the path")
-    out.mkdir(parents=True, exist_ok=True)
     with served(runs) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         shots = choose(address, len(runs))
-        for scheme in SCHEMES:
-            for window, (width, height) in WINDOWS.items():
-                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-                page.set_default_timeout(LONG)
-                for shot in shots:
-                    take(page, address, shot)
-                    page.screenshot(path=out / f"{shot.name}-{scheme}-{window}.png", full_page=whole)
-                page.close()
+        if pictures is not None:
+            shots = [shot for shot in shots if shot.name in SHOWN]
+        ways: list[tuple[Any, str]] = [("light", "wide")] if pictures is not None else list(product(SCHEMES, WINDOWS))
+        for scheme, window in ways:
+            width, height = WINDOWS[window]
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            page.set_default_timeout(LONG)
+            for shot in shots:
+                take(page, address, shot)
+                path = out / f"{shot.name}-{scheme}-{window}.png"
+                if pictures is not None:
+                    path = pictures / f"view-{shot.name}.png"
+                page.screenshot(path=path, full_page=whole)  # makes the folder, too
+            page.close()
         browser.close()
 
 

@@ -35,7 +35,7 @@ export async function overview() {
   page.append(make("h2", {}, "Runs"), outcome(runs));
   const charts = make("div", { className: "cards" });
   for (const [title] of wanted(all)) charts.append(make("section", { className: "card" }, make("h3", {}, title), make("p", { className: "readout" }), make("div", { className: "plot" })));
-  page.append(make("h2", {}, "Curves"), make("p", { className: "numbers" }, "Against games played, warm-up included. Dashed: the best known return; dotted: the supervised start. Point at a curve for its values; drag to zoom, double click to see all of it."), charts);
+  page.append(make("h2", {}, "Curves"), make("p", { className: "numbers" }, "Against games played, warm-up included. Dashed: the best known return; dotted: the supervised start. Point at a curve to read it; drag to zoom in, double click to zoom out."), charts);
   if (all.length > 1) page.append(make("h2", {}, "What differs"), settings(differences, all.map(nameOf)));
   page.append(make("details", { key: "settings" }, make("summary", {}, "All settings"), settings(flat(all[0].config), [nameOf(all[0])])));
   const iterations = all.map((run) => run.iterations.at(-1) ?? 0).join(", ");
