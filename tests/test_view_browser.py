@@ -137,6 +137,21 @@ def test_curves_are_read_by_pointing_at_them(page: Any, address: str) -> None:
     page.wait_for_function("() => ![...document.querySelectorAll('.readout')].some((p) => /at/.test(p.textContent))")
 
 
+def test_whoever_waits_is_told_so(page: Any, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("canvas")
+    held: list[Any] = []
+    page.route("**/episodes?*", lambda request: held.append(request))
+    page.get_by_role("link", name="Episodes").click()
+    page.wait_for_selector("#status:text('loading …')")
+    assert page.locator("main").get_attribute("aria-busy") == "true"
+    for request in held:
+        request.continue_()
+    page.wait_for_selector("text=1–14 of 14")
+    assert page.locator("main").get_attribute("aria-busy") is None
+    assert page.locator("#status").inner_text() == "14 games"
+
+
 def test_games_are_filtered_sorted_opened_and_read(page: Any, address: str) -> None:
     page.goto(f"{address}#episodes")
     page.wait_for_selector("text=1–14 of 14")
@@ -314,12 +329,12 @@ def test_every_page_is_accessible_and_fits(page: Any, played: str, scheme: str, 
     page.emulate_media(color_scheme=scheme)
     pages = [
         ("", "tbody .badge", ""),
-        ("#episodes", "tbody tr", ""),
+        ("#episodes", "th[aria-sort]", ""),
         ("#episode/0/final/2/1", ".candidate", "What else could it have said?"),
         ("#episode/0/final/2/1", ".others a", "The same task at another time"),
-        ("#episode/0/start/0/1+0/final/2/1", ".strip", ""),
+        ("#episode/0/start/0/1+0/final/2/1", ".talk >> nth=1", ""),
         ("#critic", "#histogram canvas", ""),
-        ("#play", "form", ""),
+        ("#play", "text=You are", ""),
         ("#play", ".candidate", "Begin"),
     ]
     for place, ready, press in pages:

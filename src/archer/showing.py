@@ -66,14 +66,17 @@ def overview(run: str | Path, games: int = 2) -> Overview:
     if measured:
         facts["return before"] = measured[0]["eval/return_mean"]
         facts["return now"] = measured[-1]["eval/return_mean"]
+    final: list[float | None] = []  # the last evaluation is no line of the metrics
     if folder.summary_file.exists():
         summary = folder.summary()
+        final = [summary.get("return_mean")]
         names = {"return_mean": "return now", "reference_return": "best known return", "gap_closed": "gap closed"}
         facts |= {told: summary[name] for name, told in names.items() if summary.get(name) is not None}
     played = [row for row in rows if row["iteration"]]
     curves = {
         told: [row.get(name) for row in (rows if name.startswith("eval") else played)] for name, told in CURVES.items()
     }
+    curves[CURVES["eval/return_mean"]] += final
     return Overview(
         facts,
         {told: values for told, values in curves.items() if any(value is not None for value in values)},

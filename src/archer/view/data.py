@@ -71,11 +71,15 @@ class RunView:
     def overview(self) -> dict[str, Any]:
         """Settings, curves and outcome."""
         rows = self.folder.metrics()
+        summary = self.folder.summary() if self.folder.summary_file.exists() else None
+        if summary is not None and rows:  # the last evaluation is no line of the metrics
+            measured = {f"eval/{name}": summary.get(name) for name in ("return_mean", "return_ci95")}
+            rows = [*rows, {"iteration": rows[-1]["iteration"], "games": rows[-1].get("games")} | measured]
         names = sorted({name for row in rows for name in row if name not in ("iteration", "not_finite")})
         return {
             "path": str(self.folder.path),
             "config": to_dict(self.folder.config()),
-            "summary": self.folder.summary() if self.folder.summary_file.exists() else None,
+            "summary": summary,
             "iterations": [row["iteration"] for row in rows],
             "metrics": {name: [number(row.get(name)) for row in rows] for name in names},
             "sources": self.sources(),

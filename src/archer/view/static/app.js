@@ -11,6 +11,7 @@ import { play } from "./play.js";
 const PAGES = { overview, episodes, episode: (places) => episode(places.split("+")), critic, play };
 const STILL = ["episodes", "episode", "critic", "play"]; // pages that stay as they are until asked for anew
 const EVERY = 5000;
+const WAITS = [[400, "loading …"], [4000, "loading a model: only the first time it takes so long …"]]; // after so many ms
 const main = document.getElementById("main");
 let asked = 0;
 let stands = null; // the state of what is shown, where its page has one
@@ -31,17 +32,27 @@ async function route(anew = false) {
     else link.removeAttribute("aria-current");
   });
   let found;
+  const patience = anew ? [] : WAITS.map(([after, words]) => setTimeout(() => wait(mine, words), after));
   try {
     found = await PAGES[name](rest);
   } catch (error) {
     found = { page: make("p", { className: "error", role: "alert" }, error.message), status: "" };
   }
+  patience.forEach(clearTimeout);
   if (mine !== asked || (anew && found.state !== undefined && found.state === stands)) return;
   stands = found.state;
+  main.removeAttribute("aria-busy");
   forget();
   keepPlace(() => main.replaceChildren(found.page));
   document.getElementById("status").textContent = found.status;
   if (found.shown) found.shown();
+}
+
+// Whoever waits is told so.
+function wait(mine, words) {
+  if (mine !== asked) return;
+  main.setAttribute("aria-busy", "true");
+  document.getElementById("status").textContent = words;
 }
 
 function keyOf(element) {
