@@ -97,9 +97,10 @@ def test_a_real_training_is_followed_without_loading_the_page_anew(page: Any, tm
     path = tmp_path / "run"
     training = subprocess.Popen([*command, "--run", str(path), "--json", "--set", *settings], cwd=ROOT)
     try:
-        folder = RunFolder(path)
+        folder, began = RunFolder(path), time.monotonic()
         while not (folder.metrics_file.exists() and len(folder.metrics()) > 3):
             assert training.poll() is None, "the training ended before there was anything to see"
+            assert time.monotonic() - began < 300, "the training did not begin"
             time.sleep(0.2)
         with _served(path) as address:
             page.goto(address)
