@@ -115,7 +115,7 @@ def start(
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
     high = HIGH_LEVELS.get(config.critic.method)
-    if high is not None and high.reweighs:
+    if demonstrations and high is not None and high.reweighs:
         progress.stage("likelihood of demonstrations", len(demonstrations), unit="games")
         demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
