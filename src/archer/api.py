@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
 from archer.models.actor import Actor
 from archer.models.critic import Critic
+from archer.progress import Progress
 from archer.report.curve import draw_curve
+from archer.report.notebook import facts_html
 from archer.rollout.best_of import play_best_of
 from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host, play
@@ -82,6 +83,7 @@ class LoadedRun:
         )
 
     def _repr_html_(self) -> str:
+        """As notebooks show it."""
         rows = self.folder.metrics()
         measured = [row["eval/return_mean"] for row in rows if row.get("eval/return_mean") is not None]
         facts = {
@@ -89,8 +91,7 @@ class LoadedRun:
             "iterations": self.iteration, "games": int(rows[-1]["games"]) if rows else 0,
             "return": " → ".join(f"{value:.2f}" for value in (measured[:1] + measured[-1:] if measured else [])),
         }  # fmt: skip
-        cells = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
-        return f"<table>{cells}</table>"
+        return facts_html(facts)
 
     def target(self, env: str | Factory | None) -> str | Factory:
         """The environment to play: ``env``, or the run's own; ValueError where there is neither."""
@@ -134,7 +135,13 @@ def load_chooser(run: LoadedRun) -> Critic:
 
 
 def evaluate(
-    run: LoadedRun, *, episodes: int = 1000, greedy: bool = False, best_of: int = 0, env: Factory | None = None
+    run: LoadedRun,
+    *,
+    episodes: int = 1000,
+    greedy: bool = False,
+    best_of: int = 0,
+    env: Factory | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Play evaluation games as the run plays; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
     ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None.
@@ -147,13 +154,17 @@ def evaluate(
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     sampling = replace(run.sampling, greedy=greedy)
+    progress = progress or Progress(quiet=True)
     with host(make_env, run.config.rollout) as environments:
         measure = partial(
             evaluate_actor, run.actor, environments, episodes,
             task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
+            report=progress.count,
         )  # fmt: skip
+        progress.stage("playing", episodes, unit="games")
         found = _outcome(measure(player=run.player(run.config.eval.best_of)))
         if best_of:
+            progress.stage(f"playing, the best of {best_of}", episodes, unit="games")
             chosen = _outcome(measure(player=run.player(best_of)))
             found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
     rows = run.folder.metrics()

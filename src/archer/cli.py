@@ -100,9 +100,8 @@ def _train(command: Train) -> None:
 
     folder = command.resume or command.run
     trackers = tuple(make_tracker(name, folder.name, to_dict(config)) for name in command.tracker)
-    summary = train(
-        config, folder, resume=command.resume is not None, progress=Progress(quiet=command.json), trackers=trackers
-    )
+    with Progress(quiet=command.json) as progress:
+        summary = train(config, folder, resume=command.resume is not None, progress=progress, trackers=trackers)
     if command.json:
         print(json.dumps(summary.__dict__))
         return

@@ -33,12 +33,15 @@ def evaluate_actor(
     layout: LayoutMaker,
     policy_version: int,
     player: Callable[..., list[Episode]] = play,
+    report: Callable[[int], None] = lambda games: None,
 ) -> list[Episode]:
-    """Play the first ``games`` evaluation games, in the way of ``play`` or of another function with its arguments."""
+    """Play the first ``games`` evaluation games, in the way of ``play`` or of another function with its arguments;
+    ``report`` hears how many more are over."""
     seeds = [evaluation_seed(game) for game in range(games)]
     return player(
         actor, make_env, seeds,
         task=task, sampling=sampling, limits=limits, layout=layout, policy_version=policy_version,
+        report=report,
     )  # fmt: skip
 
 

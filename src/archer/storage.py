@@ -49,7 +49,8 @@ class StorageError(RuntimeError):
 
 
 def write_shard(path: Path, episodes: Sequence[Episode], iteration: int) -> None:
-    """Write episodes to ``path``, which afterwards holds all of them or does not exist."""
+    """Write episodes to ``path``, which afterwards holds all of them or does not exist; its folder is made for it."""
+    path.parent.mkdir(exist_ok=True)
     rows = [_to_row(episode, iteration) for episode in episodes]
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")

@@ -73,7 +73,9 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         )  # fmt: skip
     run.iteration = number
     if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
-        metrics |= episode_metrics(measure(run, config.eval.games), "eval")
+        measured = measure(run, config.eval.games)
+        metrics |= episode_metrics(measured, "eval")
+        write_shard(shard_path(run.folder.evaluations, number), measured, number)
     metrics |= {"games": float(run.games), "warmup": float(number <= config.warmup)}
     metrics["time/iteration_s"] = time.perf_counter() - began
     log.log(number, metrics)
@@ -81,13 +83,14 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     progress.advance(metrics)
 
 
-def measure(run: Run, games: int) -> list[Episode]:
-    """Evaluation games of the policy as it is."""
+def measure(run: Run, games: int, report: Callable[[int], None] = lambda games: None) -> list[Episode]:
+    """Evaluation games of the policy as it is; ``report`` hears how many more are over."""
     assert run.environments is not None, "only where there is an environment"
     return evaluate_actor(
         run.agent.policy, run.environments, games,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
         policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
+        report=report,
     )  # fmt: skip
 
 
@@ -112,8 +115,9 @@ def start(
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
     high = HIGH_LEVELS.get(config.critic.method)
-    if high is not None and high.reweighs:
-        demonstrations = as_said_by(actor, demonstrations)
+    if demonstrations and high is not None and high.reweighs:
+        progress.stage("likelihood of demonstrations", len(demonstrations), unit="games")
+        demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
         write_shard(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations)
@@ -149,10 +153,11 @@ def start(
 def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: str, shard: Path, seconds: float) -> None:
     """Evaluate the agent; ``seconds`` is what it took to get from the supervised start to here."""
     if run.make_env is not None:
-        progress.message(f"measuring {what}")
-        episodes = measure(run, run.config.eval.final_games)
+        progress.stage(f"measuring {what}", run.config.eval.final_games, unit="games")
+        episodes = measure(run, run.config.eval.final_games, progress.count)
         write_shard(shard, episodes, 0)
-        found = episode_metrics(episodes, "eval")
+        best = reference_return(run.make_env)
+        found = episode_metrics(episodes, "eval") | ({} if best is None else {"eval/reference_return": best})
         log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
 
 
@@ -178,27 +183,26 @@ class Summary:
     curve: str | None
 
 
-def finish(run: Run) -> Summary:
+def finish(run: Run, progress: Progress) -> Summary:
     """Write ``summary.json``; with an environment, evaluate the trained actor and draw the curve."""
-    outcome = {} if run.make_env is None else _outcome(run)
-    blank = dict.fromkeys(
-        ("start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve")
-    )
+    outcome = {} if run.make_env is None else _outcome(run, progress)
+    measured = "start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve"
     summary = Summary(
         run=str(run.folder.path),
         task=run.task,
         games=run.games,
         demonstrations=count_rows(run.folder.demonstrations_file),
-        **(blank | outcome),
+        **(dict.fromkeys(measured) | outcome),
     )
     write_json(run.folder.summary_file, summary.__dict__)
     return summary
 
 
-def _outcome(run: Run) -> dict[str, Any]:
+def _outcome(run: Run, progress: Progress) -> dict[str, Any]:
     """What the evaluations at both ends come to, and the curve between them."""
     assert run.make_env is not None
-    episodes = measure(run, run.config.eval.final_games)
+    progress.stage("measuring the trained agent", run.config.eval.final_games, unit="games")
+    episodes = measure(run, run.config.eval.final_games, progress.count)
     write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
     after = episode_metrics(episodes, "eval")
     rows = run.folder.metrics()
@@ -253,7 +257,7 @@ def train(
         RunFolder.check_free(path)
         prepare(config)
         begun = begin(
-            config, make_env, NO_TASK if target is None else task_name(target)
+            config, make_env, NO_TASK if target is None else task_name(target), progress
         )  # refuses before anything is written
         folder = RunFolder.create(path, config)
         with _logging(folder, trackers, progress) as log:
@@ -275,9 +279,7 @@ def _go_on(run: Run, log: MetricLog, progress: Progress) -> Summary:
     progress.stage("training", run.config.iterations, done=run.iteration)
     with run.environments or nullcontext():
         learn(run, log, progress)
-        if run.make_env is not None:
-            progress.message("measuring the trained agent")
-        return finish(run)
+        return finish(run, progress)
 
 
 def examples(folder: RunFolder) -> tuple[Episode, Episode] | None:

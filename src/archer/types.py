@@ -114,5 +114,11 @@ class Episode:
         flag = self.turns[-1].info.get("success")
         return None if flag is None else bool(flag)
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it."""
+        from archer.report.notebook import episode_html  # not before somebody looks
+
+        return episode_html(self)
+
     def __len__(self) -> int:
         return len(self.turns)

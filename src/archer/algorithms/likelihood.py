@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,14 +33,17 @@ def policy_ratios(actor: Actor, episodes: Sequence[Episode]) -> list[Tensor]:
     return found
 
 
-def as_said_by(actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
+def as_said_by(
+    actor: Actor, episodes: Sequence[Episode], report: Callable[[int], None] = lambda games: None
+) -> list[Episode]:
     """The same episodes, with the log-probabilities that ``actor`` gives to what nobody knows how likely it was: to the
-    demonstrations of a player who is no policy, whom it has cloned."""
+    demonstrations of a player who is no policy, whom it has cloned. ``report`` hears how many more are done."""
     unknown = [episode for episode in episodes if np.isnan(episode.turns[0].utterance.logprobs).any()]
-    known = {
-        id(episode): replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
-        for episode, logprobs in zip(unknown, _said(actor, unknown), strict=True)
-    }
+    report(len(episodes) - len(unknown))
+    known: dict[int, Episode] = {}
+    for episode, logprobs in zip(unknown, _said(actor, unknown), strict=True):
+        known[id(episode)] = replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
+        report(1)
     return [known.get(id(episode), episode) for episode in episodes]
 
 

@@ -33,6 +33,7 @@ def play_best_of(
     layout: LayoutMaker = PlainText,
     policy_version: int = 0,
     faults: Faults | None = None,
+    report: Callable[[int], None] = lambda games: None,
 ) -> list[Episode]:
     """As ``play``, but each turn says the one of ``count`` sampled utterances that min Q likes best.
 
@@ -58,6 +59,7 @@ def play_best_of(
             games = [future.result() for future in begun]
             done: dict[int, Episode] = {}
             live = [index for index, game in enumerate(games) if game is not None]
+            report(len(games) - len(live))
             while live:
                 table = [game for index in live if (game := games[index]) is not None]
                 chosen = _choose(count, critic, sampler, table)
@@ -68,6 +70,7 @@ def play_best_of(
                 outcomes = dict(zip(live, [answer.result() for answer in answers], strict=True))
                 done |= {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Episode)}
                 live = [index for index, outcome in outcomes.items() if isinstance(outcome, Game)]
+                report(len(table) - len(live))
             for seat in seats:
                 seat.close()
             episodes += [done[index] for index in sorted(done)]

@@ -115,8 +115,10 @@ def play(
     layout: LayoutMaker = PlainText,
     policy_version: int = 0,
     faults: Faults | None = None,
+    report: Callable[[int], None] = lambda games: None,
 ) -> list[Episode]:
-    """Play one episode per seed and return them in the order of ``seeds``.
+    """Play one episode per seed and return them in the order of ``seeds``. ``report`` hears how many games are over
+    since it last heard.
 
     Each game has a cache row of its own; a game that ends makes room for the next one at once. What a game says
     depends on its seed, how often that stood in ``seeds`` before, and the weights only.
@@ -155,6 +157,7 @@ def play(
                 index, seat = beginning.pop(begun)
                 game = begun.result()
                 if game is None:
+                    report(1)
                     start(seat)
                 else:
                     games[engine.open(game.told.ids, [game.seed, game.copy])] = index, game
@@ -167,6 +170,7 @@ def play(
                 else:
                     if outcome is not None:
                         episodes[index] = outcome
+                    report(1)
                     engine.close(row)
                     start(game.seat)
             if engine.active:
