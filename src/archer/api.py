@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.report.curve import draw_curve
 from archer.rollout.best_of import play_best_of
+from archer.rollout.engines import engine_of
 from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host, play
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
+from archer.rollout.speaking import Speaker
 from archer.runfolder import RunFolder
 from archer.storage import SCHEMA
 from archer.types import Episode
@@ -99,9 +101,15 @@ class LoadedRun:
             raise ValueError(f"{self.folder.path} learned from files alone and has no environment; name one")
         return found
 
+    @cached_property
+    def engine(self) -> Speaker:
+        """What says the utterances of games: the engine that the run's settings name."""
+        return engine_of(self.config)
+
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        return partial(play_best_of, best_of, load_chooser(self)) if best_of else play
+        way = partial(play_best_of, best_of, load_chooser(self)) if best_of else play
+        return partial(way, speaker=self.engine)
 
 
 def load(run: str | Path) -> LoadedRun:

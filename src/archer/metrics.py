@@ -33,10 +33,12 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
 def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]:
     """Return with interval, length, win rate where the task reports success, and tokens said; keys ``stage/...``.
 
-    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins.
+    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins. Where another
+    engine than the built-in one played, also how far it is from the learner.
     """
     played = sum(episode.tokens_said for episode in episodes)
     cut = sum(map(_history_cuts, episodes))
+    gap = np.concatenate([np.zeros(0), *(episode.engine_gap for episode in episodes)])
     episodes = [episode for episode in episodes if episode.end not in (End.ENV_ERROR, End.TIMEOUT)] or episodes
     mean, half_width = mean_ci95([episode.return_ for episode in episodes])
     metrics = {
@@ -47,6 +49,8 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
     }
     if cut:
         metrics[f"{stage}/history_cuts"] = float(cut)
+    if len(gap):
+        metrics |= {f"{stage}/engine_gap_mean": float(gap.mean()), f"{stage}/engine_gap_max": float(gap.max())}
     outcomes = [episode.success for episode in episodes if episode.success is not None]
     if outcomes:
         metrics[f"{stage}/win_rate"] = float(np.mean(outcomes))

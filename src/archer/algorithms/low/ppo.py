@@ -17,4 +17,5 @@ from archer.losses import Metrics, clip_loss
 
 def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
     """The clipped objective."""
-    return clip_loss(spoken.logprobs, spoken.sampled, spoken.advantage, spoken.utterances, config.clip_ratio)
+    worth = spoken.trust * spoken.advantage  # never negative, so it may stand inside the minimum
+    return clip_loss(spoken.logprobs, spoken.sampled, worth, spoken.utterances, config.clip_ratio)

@@ -16,4 +16,4 @@ from archer.losses import Metrics, reinforce_loss
 
 def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
     """Advantage-weighted log-probabilities."""
-    return reinforce_loss(spoken.logprobs, spoken.advantage, spoken.utterances)
+    return reinforce_loss(spoken.logprobs, spoken.trust * spoken.advantage, spoken.utterances)
