@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +16,37 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from archer.rollout.sampling import Sampling
+
+
+def sample(model: Any, body: Mapping[str, Any], faults: Mapping[str, bool]) -> tuple[list[int], list[float]]:
+    """Token ids of one completion, with the model's own log-probabilities, whatever it was drawn at."""
+    sampling = Sampling(
+        temperature=body["temperature"] or 1.0, top_k=body.get("top_k", 0), top_p=body.get("top_p", 1.0),
+        min_p=body.get("min_p", 0.0),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(body["seed"])
+    bias = {int(token): value for token, value in body.get("logit_bias", {}).items()}
+    ids: list[int] = []
+    logprobs: list[float] = []
+    fed, past = torch.tensor([body["prompt"]]), None
+    while len(ids) < body["max_tokens"]:
+        output = model(input_ids=fed, past_key_values=past, use_cache=True)
+        past, logits = output.past_key_values, output.logits[:, -1]
+        raw = logits.log_softmax(dim=-1)
+        if bias and not faults.get("ignores_bias"):
+            logits = logits.clone()
+            logits[:, list(bias)] += torch.tensor(list(bias.values()))
+        drawn_from = sampling.adjust(logits)
+        if faults.get("scaled"):
+            raw = drawn_from.log_softmax(dim=-1)
+        chances = drawn_from.softmax(dim=-1)
+        token = int(logits.argmax() if body["temperature"] == 0 else torch.multinomial(chances, 1, generator=generator))
+        ids.append(token)
+        logprobs.append(float(raw[0, token]))
+        if token in body["stop_token_ids"]:
+            break
+        fed = torch.tensor([[token]])
+    return ids, logprobs
 
 
 class Completions(ThreadingHTTPServer):
@@ -48,7 +79,7 @@ class Completions(ThreadingHTTPServer):
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """One choice."""
         with self.lock, torch.no_grad():
-            ids, logprobs = self._sample(self.models[body["model"]], body)
+            ids, logprobs = sample(self.models[body["model"]], body, self.faults)
         choice: dict[str, Any] = {"index": 0, "text": "not to be read", "finish_reason": "stop"}
         if not self.faults.get("no_logprobs"):
             names = [f"token_id:{token}" for token in ids] if not self.faults.get("no_ids") else ["a"] * len(ids)
@@ -56,37 +87,6 @@ class Completions(ThreadingHTTPServer):
         if not self.faults.get("no_ids") and not self.faults.get("old_ids"):
             choice |= {"token_ids": ids, "prompt_token_ids": body["prompt"]}
         return choice
-
-    def _sample(self, model: Any, body: dict[str, Any]) -> tuple[list[int], list[float]]:
-        sampling = Sampling(
-            temperature=body["temperature"] or 1.0, top_k=body.get("top_k", 0), top_p=body.get("top_p", 1.0),
-            min_p=body.get("min_p", 0.0),
-        )  # fmt: skip
-        generator = torch.Generator().manual_seed(body["seed"])
-        bias = {int(token): value for token, value in body.get("logit_bias", {}).items()}
-        ids: list[int] = []
-        logprobs: list[float] = []
-        fed, past = torch.tensor([body["prompt"]]), None
-        while len(ids) < body["max_tokens"]:
-            output = model(input_ids=fed, past_key_values=past, use_cache=True)
-            past, logits = output.past_key_values, output.logits[:, -1]
-            raw = logits.log_softmax(dim=-1)
-            if bias and not self.faults.get("ignores_bias"):
-                logits = logits.clone()
-                logits[:, list(bias)] += torch.tensor(list(bias.values()))
-            drawn_from = sampling.adjust(logits)
-            if self.faults.get("scaled"):
-                raw = drawn_from.log_softmax(dim=-1)
-            chances = drawn_from.softmax(dim=-1)
-            token = int(
-                logits.argmax() if body["temperature"] == 0 else torch.multinomial(chances, 1, generator=generator)
-            )
-            ids.append(token)
-            logprobs.append(float(raw[0, token]))
-            if token in body["stop_token_ids"]:
-                break
-            fed = torch.tensor([[token]])
-        return ids, logprobs
 
 
 class Handler(BaseHTTPRequestHandler):

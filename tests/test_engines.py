@@ -134,6 +134,8 @@ def test_stop_texts_end_an_utterance_where_the_built_in_engine_would_end_it(mode
     """This server knows none and speaks on."""
     config, greedy = _config(model, server), Sampling(max_tokens=12, greedy=True)
     actor, engine = _actor(config), engine_of(config)
+    words = [token for token in range(len(actor.tokenizer)) if actor.tokenizer.decode([token]).strip().isalpha()]
+    actor.suppress([token for token in range(actor.vocabulary) if token not in {*words, actor.stop_id}])
     free = [turn.utterance for game in _played(actor, engine, [4, 9], greedy) for turn in game.turns]
     texts = (actor.decode(utterance.ids[:count]) for utterance in free for count in range(1, len(utterance.ids)))
     sampling = dataclasses.replace(greedy, stop=(next(text for text in texts if text)[0],))

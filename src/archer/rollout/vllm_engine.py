@@ -74,10 +74,7 @@ class VllmEngine(Elsewhere):
 
     def _load(self, actor: Actor, folder: Path) -> None:
         """Other weights in the place of those before, none of whose keys and values are kept."""
-        own = actor.model.state_dict()
-        cast = {own[key].data_ptr(): own[key].to("cpu", actor.precision) for key in own}  # what is tied stays tied
-        actor.model.save_pretrained(folder, state_dict={key: cast[own[key].data_ptr()] for key in own})
-        actor.tokenizer.save_pretrained(folder)
+        _write_untied(actor, folder)
         if self.llm is None:
             self._begin(str(folder))
         else:
@@ -89,6 +86,7 @@ class VllmEngine(Elsewhere):
         config = self._config
         settings: Mapping[str, Any] = {
             "gpu_memory_utilization": 0.4,
+            "use_tqdm_on_load": False,
             **config.rollout.vllm,
             "model": model,
             "dtype": config.model.precision,
@@ -99,6 +97,20 @@ class VllmEngine(Elsewhere):
             "logprobs_mode": "raw_logprobs",
         }
         self.llm = self.vllm.LLM(**settings, **adapters)
+
+
+def _write_untied(actor: Actor, folder: Path) -> None:
+    """A checkpoint in the actor's precision whose output layer has weights of its own: of tied ones vLLM may change the
+    embeddings only."""
+    model = actor.model
+    weights = {key: value.to("cpu", actor.precision, copy=True) for key, value in model.state_dict().items()}
+    tied = model.config.tie_word_embeddings
+    model.config.tie_word_embeddings = False
+    try:
+        model.save_pretrained(folder, state_dict=weights)
+    finally:
+        model.config.tie_word_embeddings = tied
+    actor.tokenizer.save_pretrained(folder)
 
 
 class VllmLine(Line):
