@@ -101,7 +101,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/v1/load_lora_adapter":
             model = AutoModelForCausalLM.from_pretrained(server.base)
-            server.models[body["lora_name"]] = PeftModel.from_pretrained(model, body["lora_path"]).eval()
+            server.models[body["lora_name"]] = (
+                PeftModel.from_pretrained(model, body["lora_path"]).merge_and_unload().eval()
+            )
             server.adapters.append(body["lora_name"])
             return self._answer(200, {})
         if self.path == "/v1/unload_lora_adapter":

@@ -112,7 +112,8 @@ class LLM:
 
     def _adapter(self, adapter: LoRARequest) -> Any:
         if adapter.lora_int_id not in self.adapted:
-            self.adapted[adapter.lora_int_id] = PeftModel.from_pretrained(self._read(self.model), adapter.lora_path)
+            adapted = PeftModel.from_pretrained(self._read(self.model), adapter.lora_path)
+            self.adapted[adapter.lora_int_id] = adapted.merge_and_unload().eval()
         return self.adapted[adapter.lora_int_id]
 
     def _read(self, path: str) -> Any:

@@ -36,6 +36,7 @@ from tests.worlds import Echo
 
 LIMITS = Limits(max_turns=4, max_tokens=160, parallel=4)
 SAMPLING = Sampling(max_tokens=6, temperature=0.8)
+EVALUATED = 50
 NONE = dataclasses.asdict(ServerConfig())
 
 
@@ -275,6 +276,7 @@ def test_what_another_engine_cannot_do_is_refused(changes: dict[str, Any], reaso
         _config(model, Nowhere(), **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_chat_model_learns_through_a_server(tmp_path: Path) -> None:
     """Adapters of a model that was fine-tuned here: the server is sent every version, and plays all games."""
     wide = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}
@@ -282,7 +284,7 @@ def test_a_chat_model_learns_through_a_server(tmp_path: Path) -> None:
         "env": {"name": "tests.worlds:TwoSteps"},
         "model": {"actor": str(save_family("qwen2", tmp_path / "base", **wide))},
         "rollout": {"layout": "chat", "max_tokens": 160, "utterance_tokens": 8, "games": 16, "best_of": 2},
-        "eval": {"every": 0, "final_games": 100},
+        "eval": {"every": 0, "final_games": EVALUATED},
         "iterations": 6,
         "warmup": 1,
     }
@@ -307,7 +309,10 @@ def test_a_chat_model_learns_through_a_server(tmp_path: Path) -> None:
             "actor": {"lr": 3e-3},
         }
         end = archer.train(overlay(config, adapters, "test"), tmp_path / "run")
-        again = archer.evaluate(archer.load(tmp_path / "run"), episodes=100)
+        again = archer.evaluate(archer.load(tmp_path / "run"), episodes=EVALUATED)
+        tried = len(server.asked)
+        archer.evaluate(archer.load(tmp_path / "run", engine="built-in"), episodes=2)
+        assert len(server.asked) == tried
     assert start.return_mean is not None and end.return_mean is not None
     assert start.return_mean < 0.45 and end.return_mean > 0.6
     assert again["return_mean"] == end.return_mean  # the server speaks for `archer evaluate` too

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from archer.beginning import begin_critic, load_actor
 from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
-from archer.config import RunConfig
+from archer.config import RunConfig, ServerConfig
+from archer.config.engines import EngineName
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
@@ -112,10 +113,15 @@ class LoadedRun:
         return partial(way, speaker=self.engine)
 
 
-def load(run: str | Path) -> LoadedRun:
-    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing."""
+def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:
+    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing.
+
+    engine: what plays, in the place of the engine that the run was trained with.
+    """
     folder = RunFolder.open(Path(run))
     config = folder.config()
+    if engine is not None and engine != config.rollout.engine:
+        config = replace(config, rollout=replace(config.rollout, engine=engine, server=ServerConfig(), vllm={}))
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint yet")

@@ -19,9 +19,8 @@ def evaluate(command: Evaluate) -> None:
     check_best_of(command.best_of)
     from archer import api
 
-    found = api.evaluate(
-        api.load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of
-    )
+    run = api.load(command.run, engine=command.engine)
+    found = api.evaluate(run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of)
     show("Evaluation", found, as_json=command.json)
 
 
@@ -36,7 +35,10 @@ def collect(command: Collect) -> None:
     if command.what not in PLAYERS:
         from archer.api import load
 
-        games = collect_run(load(Path(command.what)), command.episodes, command.seed, command.env)
+        run = load(Path(command.what), engine=command.engine)
+        games = collect_run(run, command.episodes, command.seed, command.env)
+    elif command.engine is not None:
+        raise ValueError(f"--engine is what speaks for a run, and {command.what} is a scripted player")
     elif command.env is None:
         raise ValueError(f"--env: name the environment whose {command.what} is to play")
     else:

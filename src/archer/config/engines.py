@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from archer.config.kinds import STRICT, Natural
 
+EngineName = Literal["built-in", "vllm", "server"]
 OURS = frozenset(
     {
         "model", "tokenizer", "dtype", "seed", "max_model_len", "logprobs_mode", "generation_config",
@@ -32,7 +33,7 @@ class ServerConfig:
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the access key; where it is unset none is sent."""
     timeout: Annotated[float, Field(gt=0, strict=True)] = 120.0
-    """Seconds that an utterance may take, waiting for its turn included."""
+    """Seconds that an utterance may take, in the server's queue included."""
     retries: Natural = 5
     """How often a request that failed in passing is sent again, after 0.5 s, 1 s, 2 s, …; then the run stops, to be
     resumed."""
