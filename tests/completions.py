@@ -65,6 +65,8 @@ class Completions(ThreadingHTTPServer):
         """What the next completions are answered with, before it works."""
         self.delays: list[float] = []
         """Seconds that the next completions take besides."""
+        self.loads = True
+        """Whether it loads adapters."""
         self.dies_after = 10**9
         """Completions after which it is gone."""
         self.asked: list[dict[str, Any]] = []
@@ -99,6 +101,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         server = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "lora" in self.path and not server.loads:
+            return self._answer(404, {"detail": "Not Found"})
         if self.path == "/v1/load_lora_adapter":
             model = AutoModelForCausalLM.from_pretrained(server.base)
             server.models[body["lora_name"]] = (

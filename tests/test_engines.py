@@ -214,6 +214,15 @@ def test_a_server_without_the_model_is_refused(model: Path, server: Completions)
         engine_of(_config(model, server, rollout={"server": {"url": "http://127.0.0.1:9/v1", "retries": 0}}))
 
 
+def test_a_server_that_loads_no_adapters_is_refused_before_anything_is_learned(tmp_path: Path, model: Path) -> None:
+    with serving(model) as server:
+        server.loads = False
+        adapters = {"model": {"lora": {"rank": 4}}, "rollout": {"server": {"adapters": str(tmp_path / "adapters")}}}
+        with pytest.raises(EngineError, match=r"did not load the adapter .*HTTP 404.*--enable-lora"):
+            archer.train(_config(model, server, **adapters), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_a_server_that_dies_ends_the_run_which_goes_on_with_another(model: Path, tmp_path: Path) -> None:
     small = {
         "rollout": {"games": 4, "parallel": 4, "max_turns": 3},

@@ -141,6 +141,37 @@ def test_policy_gradients_are_weighed_by_that_and_likelihoods_are_not(logprobs: 
         assert _gradient(method, spoken, config) == _gradient(method, _spoken(logprobs, [2.0, -1.0]), config)
 
 
+@pytest.mark.parametrize(("method", "weighed"), [("reinforce", True), ("ppo", True), ("awr", False)])
+def test_an_update_counts_what_another_engine_said_up_to_the_cap(
+    method: Any, weighed: bool, agent: Agent, episodes: list[Episode]
+) -> None:
+    """The engine found all of it e times less likely than the learner: every token is at the cap."""
+
+    def updated(cap: float, told: list[Episode]) -> dict[str, float]:
+        own, replay = deepcopy(agent), Replay(1000)
+        replay.add(told)
+        config = ActorConfig(method=method, updates=1, batch_turns=8, demonstrations=0.0, ratio_cap=cap)
+        return update_actor(own, None, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[3])
+
+    elsewhere = [
+        dataclasses.replace(
+            episode,
+            turns=tuple(
+                dataclasses.replace(
+                    turn, utterance=dataclasses.replace(turn.utterance, engine_logprobs=turn.utterance.logprobs - 1)
+                )
+                for turn in episode.turns
+            ),
+        )
+        for episode in episodes
+    ]
+    here, one, two = updated(2.0, episodes), updated(1.0, elsewhere), updated(2.0, elsewhere)
+    assert "actor/engine_capped" not in here
+    assert one["actor/loss"] == here["actor/loss"]
+    assert two["actor/loss"] == pytest.approx((2 if weighed else 1) * here["actor/loss"], rel=1e-5)
+    assert two.get("actor/engine_capped") == (1.0 if weighed else None)
+
+
 def test_one_sibling_and_v_give_the_papers_advantage() -> None:
     values = Values(
         q=torch.tensor([[5.0, 4.0]]),

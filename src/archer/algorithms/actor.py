@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from archer.algorithms.credit import Credit
-from archer.algorithms.low import LOW_LEVELS
+from archer.algorithms.low import LOW_LEVELS, TRUSTING
 from archer.algorithms.low.spoken import ADVANTAGES, Spoken, engine_trust, played_advantage
 from archer.config import ActorConfig
 from archer.losses import kl_penalty
@@ -88,7 +88,8 @@ def _losses(
 ) -> Iterator[tuple[Tensor, float]]:
     """The loss of each part of the batch with its share of the turns; metrics and shares are appended to ``found``."""
     turns = sum(len(episode) for episode in episodes)
-    elsewhere = config.utterances == "played" and any(len(episode.engine_gap) for episode in episodes)
+    weighed = config.method in TRUSTING and config.utterances == "played"
+    elsewhere = weighed and any(len(episode.engine_gap) for episode in episodes)
     for part in split(len(episodes), config.accumulation):
         batch = collate(episodes[part], siblings[part] if siblings is not None else None).to(agent.actor.device)
         hidden = agent.actor.hidden(batch)

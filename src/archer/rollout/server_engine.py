@@ -27,6 +27,10 @@ PAUSE = 0.5
 """Seconds before a request is sent for the second time."""
 MOMENT = 0.02
 """Seconds that a step waits for an answer, while environments may have answered too."""
+REFUSED = (
+    "; vLLM's does where it was started with --enable-lora --max-lora-rank RANK and "
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment, and sees that folder under the same path"
+)
 
 
 class ServerEngine(Elsewhere):
@@ -56,9 +60,8 @@ class ServerEngine(Elsewhere):
                 self.call("unload_lora_adapter", {"lora_name": self.model}, bytes.decode)
         except Unanswered as error:
             raise EngineError(
-                f"the server at {self.settings.url} does not load the adapter {folder}: {error}. vLLM's does where it "
-                "was started with --enable-lora --max-lora-rank RANK and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its "
-                "environment, and reads that folder"
+                f"the server at {self.settings.url} did not load the adapter {folder}: {error}"
+                + (REFUSED if str(error).startswith("HTTP") else "")
             ) from None
         if self._versions > 1:
             shutil.rmtree(folder.with_name(self.model), ignore_errors=True)
