@@ -95,10 +95,12 @@ class Elsewhere(ABC):
 
     def settled(self, actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
         found = reconciled(actor, episodes)
-        gap = float(np.concatenate([np.zeros(0), *(episode.engine_gap for episode in found)]).mean())
-        if gap > LARGEST_GAP:
+        gap = np.concatenate([np.zeros(0), *(episode.engine_gap for episode in found)])
+        if not np.isfinite(gap).all():
+            raise FloatingPointError("the policy's logits are not finite: its weights have diverged")
+        if len(gap) and gap.mean() > LARGEST_GAP:
             raise EngineError(
-                f"the engine's log-probabilities are {gap:.2g} nats from the policy's on average, more than rounding: "
+                f"the engine's log-probabilities are {gap.mean():.2g} nats from the policy's on average, more than rounding: "
                 "it has another model or other weights, or gives them at another temperature than 1"
             )
         return found
