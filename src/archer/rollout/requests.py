@@ -100,8 +100,8 @@ class Elsewhere(ABC):
             raise FloatingPointError("the policy's logits are not finite: its weights have diverged")
         if len(gap) and gap.mean() > LARGEST_GAP:
             raise EngineError(
-                f"the engine's log-probabilities are {gap.mean():.2g} nats from the policy's on average, more than rounding: "
-                "it has another model or other weights, or gives them at another temperature than 1"
+                f"the engine's log-probabilities are {gap.mean():.2g} nats from the policy's on average, more than "
+                "rounding: it has another model or other weights, or gives them at another temperature than 1"
             )
         return found
 
