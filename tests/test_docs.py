@@ -17,7 +17,7 @@ import archer.collecting
 import archer.doctoring
 import archer.training
 from archer.config import RunConfig
-from archer.settings import flatten, overlay, to_dict
+from archer.settings import ARGUMENTS, flatten, overlay, to_dict
 from tests.conftest import Command
 from tests.pages import Block, Reader, blocks_of, commands_of, given, provide
 
@@ -194,7 +194,7 @@ def test_settings_and_metrics_that_are_named_exist(shared: tuple[Path, Path]) ->
         for name in setting.findall(text):
             found += 1
             if not name.endswith((".md", ".parquet", ".jsonl")):
-                assert name in known or name.startswith("env.options"), f"{_named(page)}: there is no setting {name}"
+                assert name in known or name.startswith(tuple(ARGUMENTS)), f"{_named(page)}: there is no setting {name}"
         for name in metric.findall(text):
             found += 1
             name = name.removeprefix("env_")  # failures are counted by their kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from archer.beginning import begin_critic, load_actor
 from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
-from archer.config import RunConfig
+from archer.config import RunConfig, ServerConfig
+from archer.config.engines import EngineName
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
@@ -25,10 +26,12 @@ from archer.progress import Progress
 from archer.report.curve import draw_curve
 from archer.report.notebook import facts_html
 from archer.rollout.best_of import play_best_of
+from archer.rollout.engines import engine_of
 from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host, play
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
+from archer.rollout.speaking import Speaker
 from archer.runfolder import RunFolder
 from archer.storage import SCHEMA
 from archer.types import Episode
@@ -100,15 +103,26 @@ class LoadedRun:
             raise ValueError(f"{self.folder.path} learned from files alone and has no environment; name one")
         return found
 
+    @cached_property
+    def engine(self) -> Speaker:
+        """What says the utterances of games: the engine that the run's settings name."""
+        return engine_of(self.config)
+
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        return partial(play_best_of, best_of, load_chooser(self)) if best_of else play
+        way = partial(play_best_of, best_of, load_chooser(self)) if best_of else play
+        return partial(way, speaker=self.engine)
 
 
-def load(run: str | Path) -> LoadedRun:
-    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing."""
+def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:
+    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing.
+
+    engine: what plays, in the place of the engine that the run was trained with.
+    """
     folder = RunFolder.open(Path(run))
     config = folder.config()
+    if engine is not None and engine != config.rollout.engine:
+        config = replace(config, rollout=replace(config.rollout, engine=engine, server=ServerConfig(), vllm={}))
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint yet")

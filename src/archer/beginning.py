@@ -24,9 +24,12 @@ from archer.models.tiny import build_tiny_actor
 from archer.progress import Progress
 from archer.returns import lambda_returns
 from archer.rollout.demonstrations import texts, to_episode
+from archer.rollout.engines import engine_of
 from archer.rollout.history import HISTORIES
 from archer.rollout.layouts import LAYOUTS, layout_of
 from archer.rollout.prompts import PlainText
+from archer.rollout.sampling import Sampling
+from archer.rollout.speaking import Speaker
 from archer.runfolder import RunFolder
 from archer.storage import read_shard
 from archer.types import Episode
@@ -45,6 +48,7 @@ class Beginning:
 
     actor: Actor
     demonstrations: list[Episode]
+    engine: Speaker
     skipped: int = 0
     """Malformed conversations that were left out."""
     source: Path | None = None
@@ -57,13 +61,18 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
     """Demonstrations and the actor, from another run or made here; nothing is written, so that what cannot work is
     refused before it leaves anything behind.
 
-    Raises ValueError for settings that do not fit, ConversationError for files, CheckpointError for the other run.
+    Raises ValueError for settings that do not fit, ConversationError for files, CheckpointError for the other run,
+    EngineError for the engine that is to play.
     """
+    engine = engine_of(config)
     if config.start_from is not None:
-        return _go_on_from(config, Path(config.start_from), task, progress)
-    games, skipped = gather_demonstrations(config, make_env, progress)
-    actor = begin_actor(config, games)
-    return Beginning(actor, in_tokens(config, games, actor, task, progress), skipped)
+        begun = _go_on_from(config, Path(config.start_from), task, engine, progress)
+    else:
+        games, skipped = gather_demonstrations(config, make_env, progress)
+        actor = begin_actor(config, games)
+        begun = Beginning(actor, in_tokens(config, games, actor, task, progress), engine, skipped)
+    engine.prepare(begun.actor, Sampling.of(config.rollout))  # what does not work is found out first
+    return begun
 
 
 def gather_demonstrations(
@@ -174,7 +183,7 @@ def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episo
     return critic.to(config.device)
 
 
-def _go_on_from(config: RunConfig, path: Path, task: str, progress: Progress) -> Beginning:
+def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progress: Progress) -> Beginning:
     """The actor of another run's newest checkpoint and its demonstrations, or those of files that are named."""
     folder = RunFolder.open(path)
     earlier = folder.config()
@@ -204,7 +213,7 @@ def _go_on_from(config: RunConfig, path: Path, task: str, progress: Progress) ->
         episodes = read_shard(file) if file.exists() else []
     state = read_state(checkpoint)
     played = state["games_before"] + state["iteration"] * earlier.rollout.games
-    return Beginning(actor, episodes, skipped, checkpoint, played)
+    return Beginning(actor, episodes, engine, skipped, checkpoint, played)
 
 
 def load_pretrained(config: ModelConfig, path: str | Path, device: str) -> Actor:

@@ -57,6 +57,8 @@ class Evaluate:
     """Take the most likely token instead of sampling."""
     best_of: int = 0
     """Play the games once more with the critic choosing among this many sampled utterances; 0 leaves it out."""
+    engine: Literal["built-in", "vllm"] | None = None
+    """What plays; left out, what played when the run was trained."""
     json: Json = False
     """Print the result as one JSON object."""
 
@@ -89,6 +91,8 @@ class Collect:
     """Environment, for the players; a run has its own."""
     seed: int = 0
     """Seed of the games; none of them is ever an evaluation game."""
+    engine: Literal["built-in", "vllm"] | None = None
+    """What plays for a run; left out, what played when it was trained."""
     json: Json = False
     """Print the result as one JSON object."""
 

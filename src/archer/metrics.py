@@ -34,11 +34,13 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
     """Return with interval, length, win rate where the task reports success, tokens said, and entropy where a policy
     sampled them; keys ``stage/...``.
 
-    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins.
+    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins. Where another
+    engine than the built-in one played, also how far it is from the learner.
     """
     played = sum(episode.tokens_said for episode in episodes)
     entropy = _surprise(episodes)
     cut = sum(map(_history_cuts, episodes))
+    gap = np.concatenate([np.zeros(0), *(episode.engine_gap for episode in episodes)])
     episodes = [episode for episode in episodes if episode.end not in (End.ENV_ERROR, End.TIMEOUT)] or episodes
     mean, half_width = mean_ci95([episode.return_ for episode in episodes])
     metrics = {
@@ -51,6 +53,8 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
         metrics[f"{stage}/entropy"] = entropy
     if cut:
         metrics[f"{stage}/history_cuts"] = float(cut)
+    if len(gap):
+        metrics |= {f"{stage}/engine_gap_mean": float(gap.mean()), f"{stage}/engine_gap_max": float(gap.max())}
     outcomes = [episode.success for episode in episodes if episode.success is not None]
     if outcomes:
         metrics[f"{stage}/win_rate"] = float(np.mean(outcomes))

@@ -36,11 +36,13 @@ from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 from archer.replay import Replay
 from archer.rollout.best_of import play_best_of
+from archer.rollout.engines import engine_of
 from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host, play
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
+from archer.rollout.speaking import Speaker
 from archer.runfolder import RunFolder
 from archer.storage import read_shard, shard_path
 from archer.types import Episode
@@ -65,6 +67,8 @@ class Run:
     agent: Agent
     replay: Replay
     sampler: SiblingSampler
+    engine: Speaker
+    """What says the utterances of games; siblings are the sampler's."""
     demonstrations: Replay | None = None
     """Where critic or actor go on learning from them."""
     kept_values: KeptValues | None = None
@@ -95,7 +99,8 @@ class Run:
 
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        return partial(play_best_of, best_of, self.agent.learned_critic) if best_of else play
+        way = partial(play_best_of, best_of, self.agent.learned_critic) if best_of else play
+        return partial(way, speaker=self.engine)
 
 
 def prepare(config: RunConfig) -> None:
@@ -106,7 +111,12 @@ def prepare(config: RunConfig) -> None:
 
 
 def assemble(
-    config: RunConfig, folder: RunFolder, target: str | Factory | None, actor: Actor, demonstrations: Sequence[Episode]
+    config: RunConfig,
+    folder: RunFolder,
+    target: str | Factory | None,
+    actor: Actor,
+    demonstrations: Sequence[Episode],
+    engine: Speaker,
 ) -> Run:
     """A run at iteration 0 around a trained or untrained actor, with everything else fresh."""
     make_env = None if target is None else make_factory(target, config.env.options)
@@ -132,6 +142,7 @@ def assemble(
         agent=agent,
         replay=Replay(config.replay_turns),
         sampler=SiblingSampler(agent.policy, Sampling.of(config.rollout)),
+        engine=engine,
         kept_values=KeptValues(config.critic.keep_values) if config.critic.keep_values else None,
     )
 
@@ -203,7 +214,7 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
             f"{folder.path} has no checkpoint yet: it was stopped during the supervised start; delete it and train anew"
         )
     actor = load_actor(config, checkpoint, "learner" if config.actor.averages else "actor")
-    run = assemble(config, folder, target if target is not None else config.env.name, actor, [])
+    run = assemble(config, folder, target if target is not None else config.env.name, actor, [], engine_of(config))
     for name, (network, optimizer) in _networks(run.agent).items():
         if network is not None:
             load_module(checkpoint / f"{name}.safetensors", network)

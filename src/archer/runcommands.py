@@ -20,7 +20,7 @@ def evaluate(command: Evaluate) -> None:
     check_best_of(command.best_of)
     from archer import api
 
-    run = api.load(command.run)
+    run = api.load(command.run, engine=command.engine)
     with Progress(quiet=command.json) as progress:
         found = api.evaluate(
             run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of, progress=progress
@@ -40,7 +40,10 @@ def collect(command: Collect) -> None:
         if command.what not in PLAYERS:
             from archer.api import load
 
-            games = collect_run(load(Path(command.what)), command.episodes, command.seed, command.env, progress)
+            run = load(Path(command.what), engine=command.engine)
+            games = collect_run(run, command.episodes, command.seed, command.env, progress)
+        elif command.engine is not None:
+            raise ValueError(f"--engine is what speaks for a run, and {command.what} is a scripted player")
         elif command.env is None:
             raise ValueError(f"--env: name the environment whose {command.what} is to play")
         else:

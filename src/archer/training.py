@@ -120,7 +120,7 @@ def start(
         demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
         write_shard(folder.demonstrations_file, demonstrations, 0)
-    run = assemble(config, folder, target, actor, demonstrations)
+    run = assemble(config, folder, target, actor, demonstrations, begun.engine)
     inherited = inherit(run, begun)
     judged = bool(demonstrations) and config.critic.method != "none" and not inherited
     began = time.perf_counter()

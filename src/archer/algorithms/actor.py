@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from archer.algorithms.credit import Credit
-from archer.algorithms.low import LOW_LEVELS
-from archer.algorithms.low.spoken import ADVANTAGES, Spoken, played_advantage
+from archer.algorithms.low import LOW_LEVELS, TRUSTING
+from archer.algorithms.low.spoken import ADVANTAGES, Spoken, engine_trust, played_advantage
 from archer.config import ActorConfig
 from archer.losses import kl_penalty
 from archer.models.actor import Actor
@@ -88,6 +88,8 @@ def _losses(
 ) -> Iterator[tuple[Tensor, float]]:
     """The loss of each part of the batch with its share of the turns; metrics and shares are appended to ``found``."""
     turns = sum(len(episode) for episode in episodes)
+    weighed = config.method in TRUSTING and config.utterances == "played"
+    elsewhere = weighed and any(len(episode.engine_gap) for episode in episodes)
     for part in split(len(episodes), config.accumulation):
         batch = collate(episodes[part], siblings[part] if siblings is not None else None).to(agent.actor.device)
         hidden = agent.actor.hidden(batch)
@@ -98,6 +100,8 @@ def _losses(
         if config.advantage != "none":
             extra["advantage_mean"] = float(spoken.advantage.mean())
             extra["advantage_std"] = float(spoken.advantage.std(correction=0))
+        if elsewhere:
+            extra["engine_capped"] = float((spoken.trust >= config.ratio_cap).float().mean())
         if agent.baseline_optimizer is not None:
             extra["baseline_loss"] = _fit_baseline(agent, spoken)
         if reference is not None:
@@ -126,6 +130,7 @@ def _spoken(
     return Spoken(
         logprobs=logprobs,
         sampled=torch.from_numpy(np.concatenate([u.logprobs for u in utterances])).to(hidden.device),
+        trust=engine_trust(utterances, config.ratio_cap).to(hidden.device),
         advantage=_advantage(agent, batch, tokens, credit, config),
         baseline=torch.zeros_like(logprobs) if agent.baseline is None else agent.baseline(batch, tokens),
         utterances=len(utterances),

@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from archer.config.combinations import check_combination
+from archer.config.engines import ServerConfig
 from archer.config.kinds import STRICT, Natural, Positive
 from archer.config.learning import (
     ActorConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "PassesConfig",
     "RolloutConfig",
     "RunConfig",
+    "ServerConfig",
     "SupervisedConfig",
     "TinyConfig",
 ]
@@ -91,8 +93,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_combination(
-            self.model, self.demonstrations, self.rollout, self.critic_start, self.actor_start, self.critic, self.actor,
-            self.eval,
+            self.model, self.demonstrations, self.supervised, self.rollout, self.critic_start, self.actor_start,
+            self.critic, self.actor, self.eval,
             has_env=self.env.name is not None,
             starts_from_run=self.start_from is not None,
             iterations=self.iterations,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from archer.config.engines import EngineName, ServerConfig
 from archer.config.kinds import STRICT, BelowOne, Fraction, Natural, Positive, Several, Weight
 
 
@@ -140,6 +141,13 @@ class RolloutConfig:
     """Turns after which a game is truncated if its environment has not ended it."""
     max_tokens: Annotated[int, Field(ge=16, strict=True)] = 512
     """Longest conversation."""
+    engine: EngineName = "built-in"
+    """What says the utterances of games: `built-in`, here; `vllm`, in this process; `server`, over HTTP."""
+    server: ServerConfig = Field(default_factory=ServerConfig)
+    """`server` only: which."""
+    vllm: dict[str, Any] = Field(default_factory=dict)
+    """`vllm` only: keyword arguments of `vllm.LLM`, `gpu_memory_utilization` (0.4, as the learner needs the rest) or
+    `tensor_parallel_size` for instance."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -128,7 +128,11 @@ class Actor(nn.Module):
 
     def answer_logprobs(self, hidden: Tensor, batch: EpisodeBatch) -> Tensor:
         """Log-probability of every token that the environment answered, float32 [T]."""
-        return token_logprobs(self._output, self.vocabulary, hidden, batch, batch.observation_tokens())
+        return self.full_logprobs(hidden, batch, batch.observation_tokens())
+
+    def full_logprobs(self, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
+        """Log-probability of each indexed token where nothing is suppressed, float32 [T]."""
+        return token_logprobs(self._output, self.vocabulary, hidden, batch, tokens)
 
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits [., vocabulary] of hidden states [., d]."""

@@ -11,12 +11,11 @@ from archer.envs.base import Environment
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
-from archer.rollout.decoders import refresh
 from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
 from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, Seat
-from archer.rollout.siblings import SiblingSampler
+from archer.rollout.speaking import BUILT_IN, Sampler, Speaker
 from archer.types import End, Episode, Ids, Turn, Utterance
 
 
@@ -34,6 +33,7 @@ def play_best_of(
     policy_version: int = 0,
     faults: Faults | None = None,
     report: Callable[[int], None] = lambda games: None,
+    speaker: Speaker = BUILT_IN,
 ) -> list[Episode]:
     """As ``play``, but each turn says the one of ``count`` sampled utterances that min Q likes best.
 
@@ -43,8 +43,7 @@ def play_best_of(
     if count < 1:
         raise ValueError(f"best of {count} cannot be chosen; at least 1 utterance is needed")
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
-    refresh(actor)
-    sampler = SiblingSampler(actor, sampling)
+    sampler = speaker.sampler(actor, sampling)
     places = list(zip(seeds, count_copies(seeds), strict=True))
     faults = faults or Faults(len(seeds), limits.max_failures)
     episodes: list[Episode] = []
@@ -74,10 +73,10 @@ def play_best_of(
             for seat in seats:
                 seat.close()
             episodes += [done[index] for index in sorted(done)]
-    return episodes
+    return speaker.settled(actor, episodes)
 
 
-def _choose(count: int, critic: Critic, sampler: SiblingSampler, table: Sequence[Game]) -> list[Utterance]:
+def _choose(count: int, critic: Critic, sampler: Sampler, table: Sequence[Game]) -> list[Utterance]:
     """The critic's favourite of ``count`` utterances at the state of every game."""
     states = [game.told.ids for game in table]
     groups = sampler.at(states, count, [[game.seed, len(game.turns), game.copy] for game in table])
