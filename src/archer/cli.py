@@ -39,6 +39,9 @@ from archer.runfolder import RunFolder
 from archer.settings import Layer, build, parse_assignment, read_yaml
 from archer.view import view
 
+CHUNK = 16
+"""Games that a player is handed at once, where nothing else is said: from so many on, matrix products are quick."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command."""
@@ -73,6 +76,8 @@ def settings(command: Train) -> RunConfig:
     if command.offline:
         files = [str(path) for path in command.offline]
         layers.append(Layer({"demonstrations": {"files": files, "games": None}}, "--offline"))
+    if command.cluster is not None:
+        layers.append(Layer({"cluster": {"chunk": CHUNK}}, "--cluster"))
     if command.config is not None:
         layers.append(read_yaml(command.config))
     layers += [Layer(parse_assignment(assignment), "--set") for assignment in command.set]
@@ -93,15 +98,24 @@ def _train(command: Train) -> None:
             make_factory(config.env.name, config.env.options)
         for name in config.demonstrations.files:
             check_file(Path(name))
+    if command.workers is not None and command.cluster is None:
+        raise ValueError(
+            "--workers: players are of runs on a cluster; add --cluster, or set rollout.workers for threads"
+        )
+    from archer.cluster.joining import Cluster
+    from archer.measuring import examples
     from archer.metrics import make_tracker
     from archer.progress import Progress
     from archer.settings import to_dict
-    from archer.training import examples, train
+    from archer.training import train
 
     folder = command.resume or command.run
     trackers = tuple(make_tracker(name, folder.name, to_dict(config)) for name in command.tracker)
+    cluster = None if command.cluster is None else Cluster(command.cluster, command.workers)
     with Progress(quiet=command.json) as progress:
-        summary = train(config, folder, resume=command.resume is not None, progress=progress, trackers=trackers)
+        summary = train(
+            config, folder, resume=command.resume is not None, progress=progress, trackers=trackers, cluster=cluster
+        )
     if command.json:
         print(json.dumps(summary.__dict__))
         return

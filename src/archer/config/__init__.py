@@ -19,6 +19,7 @@ from archer.config.learning import (
     SupervisedConfig,
 )
 from archer.config.parts import (
+    ClusterConfig,
     DemonstrationsConfig,
     EnvConfig,
     EvalConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "ActorStartConfig",
     "BaselineConfig",
     "CloningConfig",
+    "ClusterConfig",
     "CriticConfig",
     "CriticStartConfig",
     "DemonstrationsConfig",
@@ -69,6 +71,7 @@ class RunConfig:
     actor: ActorConfig = Field(default_factory=ActorConfig)
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     iterations: Natural = 20
     """Iterations of play and learning; 0 stops at the supervised start."""
     warmup: Natural = 0
@@ -92,9 +95,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_combination(
             self.model, self.demonstrations, self.rollout, self.critic_start, self.actor_start, self.critic, self.actor,
-            self.eval,
+            self.eval, self.cluster,
             has_env=self.env.name is not None,
             starts_from_run=self.start_from is not None,
             iterations=self.iterations,
             replay_turns=self.replay_turns,
+            device=self.device,
         )  # fmt: skip

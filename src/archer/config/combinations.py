@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archer.config.learning import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig
-from archer.config.parts import DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
+from archer.config.parts import ClusterConfig, DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
 
 
 def check_combination(
@@ -15,11 +15,13 @@ def check_combination(
     critic: CriticConfig,
     actor: ActorConfig,
     evaluation: EvalConfig,
+    cluster: ClusterConfig,
     *,
     has_env: bool,
     starts_from_run: bool,
     iterations: int,
     replay_turns: int,
+    device: str,
 ) -> None:
     """Raise ValueError for settings that cannot work together, with what to do."""
     _check_data(demonstrations, rollout, critic, actor, has_env, starts_from_run, iterations)
@@ -27,6 +29,8 @@ def check_combination(
     _check_start(critic_start, actor_start, critic)
     _check_policy(rollout, actor, replay_turns)
     _check_adapters(model, rollout)
+    if cluster.chunk:
+        _check_cluster(cluster, rollout, actor, device)
 
 
 def _check_data(
@@ -140,3 +144,25 @@ def _check_adapters(model: ModelConfig, rollout: RolloutConfig) -> None:
     for name, wrong in {"rollout.overlap": rollout.overlap, "model.compile": model.compile}.items():
         if wrong:
             raise ValueError(f"{name} needs networks that stand apart, and adapters share one base; set it to false")
+
+
+def _check_cluster(cluster: ClusterConfig, rollout: RolloutConfig, actor: ActorConfig, device: str) -> None:
+    """Players far away, with weights of some iterations ago."""
+    if rollout.games == 0:
+        raise ValueError("rollout.games=0 plays nothing, so there is nothing to do on a cluster; leave out --cluster")
+    if rollout.overlap:
+        raise ValueError(
+            "rollout.overlap plays ahead on the learner's machine; on a cluster games are played meanwhile anyway, up to "
+            "cluster.lag iterations behind: set rollout.overlap=false"
+        )
+    own_words = actor.utterances == "played" and actor.method in ("reinforce", "baseline")
+    if cluster.lag and own_words:
+        raise ValueError(
+            f"actor.method={actor.method!r} learns from what the policy itself said, and with cluster.lag={cluster.lag} "
+            "an earlier one may have played; set cluster.lag=0, or use method='ppo', whose ratio allows for it"
+        )
+    if (cluster.gpus > 0) != device.startswith("cuda"):
+        raise ValueError(
+            f"device={device!r} and cluster.gpus={cluster.gpus:g} do not go together: players get GPUs where device is "
+            "cuda, and need a part of one there"
+        )

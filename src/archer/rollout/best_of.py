@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
 from archer.rollout.decoders import refresh
-from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
+from archer.rollout.play import Game, Limits, Rules, begin, count_copies, play, take_turn
 from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, Seat
@@ -75,6 +76,15 @@ def play_best_of(
                 seat.close()
             episodes += [done[index] for index in sorted(done)]
     return episodes
+
+
+def player_of(best_of: int, critic: Critic | None) -> Callable[..., list[Episode]]:
+    """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
+    if not best_of:
+        return play
+    if critic is None:
+        raise ValueError("this method has no critic (critic.method is 'none'), so none can choose what to say")
+    return partial(play_best_of, best_of, critic)
 
 
 def _choose(count: int, critic: Critic, sampler: SiblingSampler, table: Sequence[Game]) -> list[Utterance]:
