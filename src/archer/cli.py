@@ -15,6 +15,7 @@ from archer.algorithms.presets import PRESETS
 from archer.commands import (
     Bench,
     CheckEnv,
+    ClusterDemo,
     Collect,
     Command,
     Compare,
@@ -99,9 +100,7 @@ def _train(command: Train) -> None:
         for name in config.demonstrations.files:
             check_file(Path(name))
     if command.workers is not None and command.cluster is None:
-        raise ValueError(
-            "--workers: players are of runs on a cluster; add --cluster, or set rollout.workers for threads"
-        )
+        raise ValueError("--workers: players are of runs on a cluster: add --cluster (threads are rollout.workers)")
     from archer.cluster.joining import Cluster
     from archer.measuring import examples
     from archer.metrics import make_tracker
@@ -137,6 +136,20 @@ def _train(command: Train) -> None:
     print_table(console, f"\n{summary.task}", rows)
 
 
+def _cluster_demo(command: ClusterDemo) -> None:
+    _train(
+        Train(
+            run=command.run, env=command.env, set=command.set, json=command.json,
+            cluster="local", workers=command.workers,
+        )
+    )  # fmt: skip
+    summary = RunFolder.open(command.run).summary()
+    before, after = summary["start_return"], summary["return_mean"]
+    surely = after - summary["return_ci95"] > before + summary["start_ci95"]
+    verdict = "it learned" if surely else "it did not learn for sure: the intervals of before and after overlap"
+    print(f"{command.workers} players in a cluster of their own: {verdict}", file=sys.stderr)
+
+
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -148,6 +161,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 _RUNNERS: dict[type, Any] = {
     Train: _train,
+    ClusterDemo: _cluster_demo,
     Evaluate: evaluate,
     Play: play,
     CheckEnv: check_env,

@@ -38,8 +38,8 @@ class Train:
     resume: Path | None = None
     """Go on with this run instead; it keeps its own settings."""
     cluster: str | None = None
-    """Have the games played by all machines of a Ray cluster: HOST:PORT of one that this machine is part of, auto for the
-    one that runs here, or local to start one on this machine for this run."""
+    """Have the games played by all machines of a Ray cluster: HOST:PORT of one that this machine is part of, auto for
+    the one that runs here, or local to start one on this machine for this run."""
     workers: int | None = None
     """Players on the cluster; left out, as many as it has room for."""
     tracker: tuple[Literal["wandb", "trackio"], ...] = ()
@@ -270,7 +270,7 @@ class Presets:
 
 
 Command = (
-    Train | ClusterDemo | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv
-    | Presets
+    Train | ClusterDemo | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs
+    | CheckEnv | Presets
 )  # fmt: skip
 """Whatever was asked for."""

@@ -1,4 +1,4 @@
-"""Where an iteration's games come from: played before the learner goes on, while it was at work, or on other machines."""
+"""Where an iteration's games come from: played before the learner goes on, while it was at work, or elsewhere."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from archer.cluster.company import playing_on
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.gathering import Games, gathering
+from archer.gathering import gathering
 from archer.health.critic import critic_health
 from archer.measuring import Summary, finish, measure
 from archer.metrics import MetricLog, Tracker, episode_metrics
 from archer.progress import Progress
-from archer.rollout.company import Company
+from archer.rollout.company import Company, Games
 from archer.rollout.demonstrations import count_steps
 from archer.run import NO_TASK, Run, assemble, attach_anchor, inherit, keep_demonstrations, prepare, restore, save
 from archer.runfolder import RunFolder
@@ -52,9 +52,9 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     if config.rollout.games:
         games = gather()
         episodes = games.episodes
-        metrics |= episode_metrics(episodes, "rollout") | games.speed | games.faults.metrics | games.account
+        metrics |= episode_metrics(episodes, "rollout") | games.speed | games.faults.metrics
         played_by = np.mean([episode.policy_version for episode in episodes])
-        metrics["rollout/policy_lag"] = float(run.agent.policy_version - played_by)
+        metrics |= {"rollout/policy_lag": float(run.agent.policy_version - played_by)} | games.account
         if run.agent.critic is not None:  # before it learns from them
             metrics |= critic_health(run.agent.critic, episodes, config.critic)
         run.replay.add(episodes)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from archer.cluster.ledger import Ledger, Verdict
-from archer.cluster.records import Delivery, Entry, Terms, Work
+from archer.cluster.records import CLOSED, Delivery, Entry, Terms, Work
 from archer.extras import need
 
 T = TypeVar("T")
@@ -21,11 +21,10 @@ PATIENCE_S = 2.0
 """How long a question may lie at the ledger until there is an answer; then it is asked again."""
 FENCE_S = 120.0
 """How long a ledger waits for the one before it to be gone."""
-CLOSED = "closed"
 
 
 class LedgerActor:
-    """The ledger of a run. Whoever asks for what is not there yet is answered when it is, or after a while with None."""
+    """The ledger of a run. Who asks for what is not there yet is answered when it is, or after a while with None."""
 
     def __init__(self, folder: Path, terms: Terms, iteration: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,15 +59,11 @@ class LedgerActor:
         self._stir()
         return await self._until(lambda: self._ledger.results(job))
 
-    async def ask(self, player: str, publication: int) -> tuple[Work, list[Any]] | str | None:
+    async def ask(self, player: str, publication: int) -> tuple[Work, list[Any]] | None:
         """Something to play, with the weights where the player has others; `CLOSED` when all is over."""
-
-        def attempt() -> Work | str | None:
-            return CLOSED if self._closed else self._ledger.ask(player)
-
-        work = await self._until(attempt)
-        if not isinstance(work, Work):
-            return work
+        work = await self._until(lambda: Work(CLOSED, 0) if self._closed else self._ledger.ask(player))
+        if work is None:
+            return None
         return work, [] if publication == self._publication else self._weights
 
     async def deliver(self, delivery: Delivery) -> Verdict:
@@ -114,10 +109,14 @@ class PlayerActor:
     def serve(self, ledger: Any) -> None:
         """Ask, play and deliver until all is over."""
         ray = need("ray", "cluster")
-        while (answer := ray.get(ledger.ask.remote(self._player.name, self._player.publication))) != CLOSED:
-            if answer is not None:
-                work, weights = answer
-                if weights:
-                    self._player.take_over(ray.get(weights[0]))
-                ray.get(ledger.deliver.remote(self._player.play(work)))
-        self._player.close()
+        while True:
+            answer = ray.get(ledger.ask.remote(self._player.name, self._player.publication))
+            if answer is None:
+                continue
+            work, weights = answer
+            if work.job == CLOSED:
+                self._player.close()
+                return
+            if weights:
+                self._player.take_over(ray.get(weights[0]))
+            ray.get(ledger.deliver.remote(self._player.play(work)))

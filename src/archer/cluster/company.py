@@ -186,8 +186,8 @@ def playing_on(cluster: Cluster | None, config: RunConfig, say: Callable[[str], 
         return
     if not config.cluster.chunk:
         raise ValueError(
-            "cluster.chunk=0: the games of this run are played where it learns; leave out --cluster, or begin a run with "
-            "cluster.chunk=16, games for a player to play at once"
+            "cluster.chunk=0: the games of this run are played where it learns; leave out --cluster, or begin another "
+            "with cluster.chunk=16, games for a player to play at once"
         )
     with joined(cluster) as ray:
 

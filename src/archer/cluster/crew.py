@@ -20,8 +20,8 @@ LONELY_S = 60.0
 class Crew:
     """Players of one run, each told to serve the ledger until it closes.
 
-    wanted: how many; None for one per free processor (and GPUs, where they need some). greet: called at each look; gives
-        the players that have asked the ledger for work, and how many deliveries it has kept.
+    wanted: how many; None for one per free processor (and GPUs, where they need some). greet: called at each look;
+        gives the players that have asked the ledger for work, and how many deliveries it has kept.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ class Cluster:
     """Where a run's games are played."""
 
     address: str = "local"
-    """``HOST:PORT`` of a Ray cluster that this machine is part of, ``auto`` for the one that runs here, or ``local``: one
-    is started here and ended with the run."""
+    """``HOST:PORT`` of a Ray cluster that this machine is part of, ``auto`` for the one that runs here, or ``local``:
+    one is started here and ended with the run."""
     workers: int | None = None
     """Players; None for as many as the cluster has room for, at any time."""
 
@@ -30,8 +30,8 @@ class Cluster:
             raise ValueError(f"--workers: at least 1 player is needed, got {self.workers}")
         if "://" in self.address:
             raise ValueError(
-                f"--cluster {self.address}: the learner must run on a machine of the cluster, where its ledger can write "
-                "to the run's folder; log in there and give HOST:PORT or auto"
+                f"--cluster {self.address}: the learner must run on a machine of the cluster, where its ledger can "
+                "write to the run's folder; log in there and give HOST:PORT or auto"
             )
 
 

@@ -81,8 +81,8 @@ class Ledger:
         last = max(self._taken, default=0)
         if last < iteration:
             raise ValueError(
-                f"{self._folder}: the ledger knows of {last} iterations and the checkpoint of {iteration}; they are not "
-                "of the same run"
+                f"{self._folder}: the ledger knows of {last} iterations and the checkpoint of {iteration}; they are "
+                "not of the same run"
             )
         again = [chunk for number, chunks in self._taken.items() if number > iteration for chunk in chunks]
         untaken = set(self._entries).difference(*self._taken.values())

@@ -9,6 +9,8 @@ from typing import Any
 
 TRAINING = 0
 """The job that never ends: games to learn from. Evaluations are jobs with numbers of their own."""
+CLOSED = -1
+"""The job of going home."""
 
 
 @dataclass(frozen=True)

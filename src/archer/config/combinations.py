@@ -152,14 +152,14 @@ def _check_cluster(cluster: ClusterConfig, rollout: RolloutConfig, actor: ActorC
         raise ValueError("rollout.games=0 plays nothing, so there is nothing to do on a cluster; leave out --cluster")
     if rollout.overlap:
         raise ValueError(
-            "rollout.overlap plays ahead on the learner's machine; on a cluster games are played meanwhile anyway, up to "
-            "cluster.lag iterations behind: set rollout.overlap=false"
+            "rollout.overlap plays ahead on the learner's machine; on a cluster games are played meanwhile anyway, up "
+            "to cluster.lag iterations behind: set rollout.overlap=false"
         )
     own_words = actor.utterances == "played" and actor.method in ("reinforce", "baseline")
     if cluster.lag and own_words:
         raise ValueError(
             f"actor.method={actor.method!r} learns from what the policy itself said, and with cluster.lag={cluster.lag} "
-            "an earlier one may have played; set cluster.lag=0, or use method='ppo', whose ratio allows for it"
+            "an older one may have played; set cluster.lag=0, or use method='ppo', whose ratio allows for it"
         )
     if (cluster.gpus > 0) != device.startswith("cuda"):
         raise ValueError(

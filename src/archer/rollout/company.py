@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class Games:
     """What failed in their environments."""
     seconds: float
     """How long it took to play them."""
-    account: Mapping[str, float] = field(default_factory=dict)
+    account: dict[str, float] = field(default_factory=dict)
     """More metrics, of games that were played elsewhere."""
 
     @property
