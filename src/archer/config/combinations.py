@@ -158,8 +158,8 @@ def _check_cluster(cluster: ClusterConfig, rollout: RolloutConfig, actor: ActorC
     own_words = actor.utterances == "played" and actor.method in ("reinforce", "baseline")
     if cluster.lag and own_words:
         raise ValueError(
-            f"actor.method={actor.method!r} learns from what the policy itself said, and with cluster.lag={cluster.lag} "
-            "an older one may have played; set cluster.lag=0, or use method='ppo', whose ratio allows for it"
+            f"actor.method={actor.method!r} learns from what the policy itself said; with cluster.lag={cluster.lag} an "
+            "older one may have played; set cluster.lag=0, or use method='ppo', whose ratio allows for it"
         )
     if (cluster.gpus > 0) != device.startswith("cuda"):
         raise ValueError(
