@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +50,17 @@ def joined(cluster: Cluster) -> Iterator[Any]:
         # What waits for its environments needs no core of its own, so the number is what was asked for.
         cores = (os.cpu_count() or 1) if cluster.workers is None else cluster.workers + 1
         ours = {"num_cpus": max(2, cores), "include_dashboard": False}
+    # Ray's own answer to a polite request to stop is a dump of the stack.
+    asked_to_stop = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", namespace="archer", **ours)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ValueError(f"--cluster {cluster.address}: cannot join a Ray cluster there: {error}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, asked_to_stop)
     try:
-        yield ray
+        with redirect_stdout(sys.stderr):  # Ray tells there what has died; output is for results
+            yield ray
     finally:
         ray.shutdown()
 
