@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +73,6 @@ class LedgerActor:
     async def gone(self, player: str) -> None:
         self._ledger.gone(player)
         self._stir()
-
-    async def account(self) -> dict[str, Any]:
-        return self._ledger.account() | {"pid": os.getpid()}
 
     async def close(self) -> None:
         """Send everybody home."""

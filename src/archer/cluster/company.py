@@ -154,10 +154,10 @@ class RayCompany:
             if answer is not None:
                 return answer
 
-    def account(self) -> dict[str, Any]:
-        """Where all games are, see ``Ledger.account``; and the ledger's process."""
-        found: dict[str, Any] = self._ray.get(self._ledger.account.remote())
-        return found
+    @property
+    def present(self) -> int:
+        """Players that have come."""
+        return len(self._greet()[0])
 
     def close(self) -> None:
         """Send the players home and close the ledger."""
