@@ -82,7 +82,7 @@ def _config(folder: Path, **changes: Any) -> RunConfig:
 
 
 def _tell(**found: object) -> None:
-    print(json.dumps(found), flush=True)
+    print(json.dumps(found), file=sys.__stdout__, flush=True)  # what Ray says goes elsewhere
 
 
 def training(
