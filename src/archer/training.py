@@ -20,6 +20,7 @@ from archer.cluster.company import playing_on
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
+from archer.evaluation import reference_return
 from archer.gathering import gathering
 from archer.health.critic import critic_health
 from archer.measuring import Summary, finish, measure

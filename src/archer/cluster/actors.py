@@ -50,13 +50,15 @@ class LedgerActor:
         self._stir()
         return found
 
-    async def measure(self, job: int, parts: list[list[int]], best_of: int) -> list[Delivery] | None:
-        """The games of an evaluation; whoever asks first has them begin, and after a restart, anew."""
+    async def measure(self, job: int, parts: list[list[int]], best_of: int, known: int) -> list[Delivery] | int | None:
+        """The games of an evaluation, in parts; before that, how many parts have come in, when it is more than is
+        ``known``. Whoever asks first has them begin, and after a restart, anew."""
         if not self._publication:
             return None
         self._ledger.submit(job, parts, best_of)
         self._stir()
-        return await self._until(lambda: self._ledger.results(job))
+        found = await self._until(lambda: r if len(r := self._ledger.results(job)) != known else None)
+        return None if found is None else found if len(found) == len(parts) else len(found)
 
     async def ask(self, player: str, publication: int) -> tuple[Work, list[Any]] | None:
         """Something to play, with the weights where the player has others; `CLOSED` when all is over."""

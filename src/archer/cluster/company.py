@@ -15,7 +15,7 @@ from archer.cluster.actors import LedgerActor
 from archer.cluster.crew import Crew, cause_of
 from archer.cluster.joining import Cluster, joined
 from archer.cluster.player import Kit, Weights, saved
-from archer.cluster.records import Entry, Terms, chunk_path
+from archer.cluster.records import Delivery, Entry, Terms, chunk_path
 from archer.config import RunConfig
 from archer.envs import Factory
 from archer.models.actor import Actor
@@ -110,13 +110,19 @@ class RayCompany:
         seeds: Sequence[int],
         *,
         policy_version: int,
+        report: Callable[[int], None] = lambda games: None,
         **same: object,
     ) -> list[Episode]:
         """What else a game depends on (``make_env`` and ``same``), players have from the run's settings themselves."""
         self._publish(actor, critic, policy_version)
         self._jobs += 1
         parts = [list(seeds[start : start + self._chunk]) for start in range(0, len(seeds), self._chunk)]
-        found = self._answer(lambda: self._ledger.measure.remote(self._jobs, parts, best_of))
+        found: int | list[Delivery] = 0
+        while isinstance(found, int):
+            before = found
+            found = self._answer(partial(self._ledger.measure.remote, self._jobs, parts, best_of, before))
+            over = found if isinstance(found, int) else len(found)
+            report(min(len(seeds), self._chunk * over) - min(len(seeds), self._chunk * before))
         faults = Faults(len(seeds), self._config.rollout.max_failures)
         for delivery in found:
             faults.add(Tally(**delivery.tally))

@@ -40,7 +40,6 @@ class _Job:
     number: int
     publication: int
     waiting: list[Work]
-    parts: int
     results: dict[int, Delivery]
 
 
@@ -132,14 +131,13 @@ class Ledger:
         assert self._published is not None, "published before it is measured"
         if self._job is None or self._job.number != job:
             work = [Work(job, part, tuple(seeds), best_of) for part, seeds in enumerate(parts)]
-            self._job = _Job(job, self._published[0], work[::-1], len(work), {})
+            self._job = _Job(job, self._published[0], work[::-1], {})
 
-    def results(self, job: int) -> list[Delivery] | None:
-        """The parts of an evaluation in order, None until there are all. Raises KeyError for one it does not know."""
+    def results(self, job: int) -> list[Delivery]:
+        """The parts of an evaluation that have come in, in order. Raises KeyError for one it does not know."""
         if self._job is None or self._job.number != job:
             raise KeyError(job)
-        found = self._job.results
-        return [found[part] for part in sorted(found)] if len(found) == self._job.parts else None
+        return [self._job.results[part] for part in sorted(self._job.results)]
 
     # What players say and ask.
 
