@@ -25,10 +25,10 @@ from archer.models.critic import Critic
 from archer.progress import Progress
 from archer.report.curve import draw_curve
 from archer.report.notebook import facts_html
-from archer.rollout.best_of import play_best_of
+from archer.rollout.best_of import player_of
 from archer.rollout.engines import engine_of
 from archer.rollout.layouts import layout_of
-from archer.rollout.play import Limits, host, play
+from archer.rollout.play import Limits, host
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import Speaker
@@ -110,8 +110,7 @@ class LoadedRun:
 
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        way = partial(play_best_of, best_of, load_chooser(self)) if best_of else play
-        return partial(way, speaker=self.engine)
+        return player_of(best_of, load_chooser(self) if best_of else None, self.engine)
 
 
 def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:

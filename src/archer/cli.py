@@ -15,6 +15,7 @@ from archer.algorithms.presets import PRESETS
 from archer.commands import (
     Bench,
     CheckEnv,
+    ClusterDemo,
     Collect,
     Command,
     Compare,
@@ -38,6 +39,9 @@ from archer.runcommands import bench, collect, compare, doctor, evaluate, export
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build, parse_assignment, read_yaml
 from archer.view import view
+
+CHUNK = 16
+"""Games that a player is handed at once, where nothing else is said: from so many on, matrix products are quick."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,6 +77,8 @@ def settings(command: Train) -> RunConfig:
     if command.offline:
         files = [str(path) for path in command.offline]
         layers.append(Layer({"demonstrations": {"files": files, "games": None}}, "--offline"))
+    if command.cluster is not None:
+        layers.append(Layer({"cluster": {"chunk": CHUNK}}, "--cluster"))
     if command.config is not None:
         layers.append(read_yaml(command.config))
     layers += [Layer(parse_assignment(assignment), "--set") for assignment in command.set]
@@ -93,15 +99,22 @@ def _train(command: Train) -> None:
             make_factory(config.env.name, config.env.options)
         for name in config.demonstrations.files:
             check_file(Path(name))
+    if command.workers is not None and command.cluster is None:
+        raise ValueError("--workers: players are of runs on a cluster: add --cluster (threads are rollout.workers)")
+    from archer.cluster.joining import Cluster
+    from archer.measuring import examples
     from archer.metrics import make_tracker
     from archer.progress import Progress
     from archer.settings import to_dict
-    from archer.training import examples, train
+    from archer.training import train
 
     folder = command.resume or command.run
     trackers = tuple(make_tracker(name, folder.name, to_dict(config)) for name in command.tracker)
+    cluster = None if command.cluster is None else Cluster(command.cluster, command.workers)
     with Progress(quiet=command.json) as progress:
-        summary = train(config, folder, resume=command.resume is not None, progress=progress, trackers=trackers)
+        summary = train(
+            config, folder, resume=command.resume is not None, progress=progress, trackers=trackers, cluster=cluster
+        )
     if command.json:
         print(json.dumps(summary.__dict__))
         return
@@ -123,6 +136,20 @@ def _train(command: Train) -> None:
     print_table(console, f"\n{summary.task}", rows)
 
 
+def _cluster_demo(command: ClusterDemo) -> None:
+    _train(
+        Train(
+            run=command.run, env=command.env, set=command.set, json=command.json,
+            cluster="local", workers=command.workers,
+        )
+    )  # fmt: skip
+    summary = RunFolder.open(command.run).summary()
+    before, after = summary["start_return"], summary["return_mean"]
+    surely = after - summary["return_ci95"] > before + summary["start_ci95"]
+    verdict = "it learned" if surely else "it did not learn for sure: the intervals of before and after overlap"
+    print(f"{command.workers} players in a cluster of their own: {verdict}", file=sys.stderr)
+
+
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -134,6 +161,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 _RUNNERS: dict[type, Any] = {
     Train: _train,
+    ClusterDemo: _cluster_demo,
     Evaluate: evaluate,
     Play: play,
     CheckEnv: check_env,

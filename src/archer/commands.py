@@ -37,10 +37,34 @@ class Train:
     """Begin with this run's actor, critic and demonstrations, and its settings unless there is a preset."""
     resume: Path | None = None
     """Go on with this run instead; it keeps its own settings."""
+    cluster: str | None = None
+    """Have the games played by all machines of a Ray cluster: HOST:PORT of one that this machine is part of, auto for
+    the one that runs here, or local to start one on this machine for this run."""
+    workers: int | None = None
+    """Players on the cluster; left out, as many as it has room for."""
     tracker: tuple[Literal["wandb", "trackio"], ...] = ()
     """Dashboards to log to as well."""
     show: Json = False
     """Print the complete settings as YAML and stop."""
+    json: Json = False
+    """Print the result as one JSON object."""
+
+
+@dataclass(frozen=True)
+class ClusterDemo:
+    """Start a Ray cluster on this machine, train a built-in task with players of their own, and say whether it learned.
+
+    The same as: archer train --cluster local --workers 2
+    """
+
+    run: Path = Path("runs/cluster-demo")
+    """Folder of the new run."""
+    env: str = "twenty-questions-10"
+    """A name from `archer envs`."""
+    workers: int = 2
+    """Players."""
+    set: tuple[str, ...] = ()
+    """Single settings, `name=value`."""
     json: Json = False
     """Print the result as one JSON object."""
 
@@ -250,7 +274,7 @@ class Presets:
 
 
 Command = (
-    Train | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv
-    | Presets
+    Train | ClusterDemo | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs
+    | CheckEnv | Presets
 )  # fmt: skip
 """Whatever was asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from archer.envs.base import Environment, Referenced
 from archer.models.actor import Actor
@@ -15,6 +15,11 @@ from archer.types import Episode
 def training_seed(run_seed: int, game: int) -> int:
     """Environment seed of a training game: even, so that no evaluation shares it."""
     return 2 * (run_seed * 10_000_019 + game)
+
+
+def training_seeds(run_seed: int, games: Iterable[int], group: int) -> list[int]:
+    """Those of games by their numbers, ``group`` of each task."""
+    return [training_seed(run_seed, game // group) for game in games]
 
 
 def evaluation_seed(game: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,10 +34,11 @@ from archer.models.agent import Agent, make_optimizer
 from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 from archer.replay import Replay
-from archer.rollout.best_of import play_best_of
+from archer.rollout.best_of import player_of
+from archer.rollout.company import Company
 from archer.rollout.engines import engine_of
 from archer.rollout.layouts import layout_of
-from archer.rollout.play import Limits, host, play
+from archer.rollout.play import Limits, host
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
@@ -79,6 +79,8 @@ class Run:
     """Iterations done."""
     games_before: int = 0
     """Games played by the run that this one goes on from."""
+    company: Company | None = None
+    """Who plays, where that is not done here."""
 
     @property
     def games(self) -> int:
@@ -98,9 +100,10 @@ class Run:
         return Limits.of(self.config.rollout)
 
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
-        """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        way = partial(play_best_of, best_of, self.agent.learned_critic) if best_of else play
-        return partial(way, speaker=self.engine)
+        """How to play: the policy's first word, or the critic's choice among ``best_of`` of them; here or elsewhere."""
+        if self.company is not None:
+            return self.company.player(best_of, self.agent.critic)
+        return player_of(best_of, self.agent.critic, self.engine)
 
 
 def prepare(config: RunConfig) -> None:

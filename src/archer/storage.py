@@ -62,11 +62,27 @@ class StorageError(RuntimeError):
 def write_shard(path: Path, episodes: Sequence[Episode], iteration: int) -> None:
     """Write episodes to ``path``, which afterwards holds all of them or does not exist; its folder is made for it."""
     path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        _write(episodes, iteration, temporary)
+
+
+def pack(episodes: Sequence[Episode], iteration: int) -> bytes:
+    """What ``write_shard`` would write."""
+    buffer = pa.BufferOutputStream()
+    _write(episodes, iteration, buffer)
+    return bytes(buffer.getvalue().to_pybytes())
+
+
+def unpack(shard: bytes) -> list[Episode]:
+    """The episodes of what ``pack`` made."""
+    return [_from_row(row) for row in pq.read_table(pa.BufferReader(shard)).to_pylist()]
+
+
+def _write(episodes: Sequence[Episode], iteration: int, where: Any) -> None:
     rows = [_to_row(episode, iteration) for episode in episodes]
     said = (turn.utterance for episode in episodes for turn in episode.turns)
     schema = SCHEMA if all(utterance.engine_logprobs is None for utterance in said) else _ELSEWHERE
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), where, compression="zstd")
 
 
 def read_shard(path: Path) -> list[Episode]:

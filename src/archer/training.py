@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
@@ -16,20 +16,21 @@ from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.likelihood import as_said_by
 from archer.algorithms.supervised import clone, start_actor
 from archer.beginning import Beginning, begin
+from archer.cluster.company import playing_on
+from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.evaluation import evaluate_actor, reference_return
-from archer.files import write_json
-from archer.gathering import Games, gathering
+from archer.evaluation import reference_return
+from archer.gathering import gathering
 from archer.health.critic import critic_health
+from archer.measuring import Summary, finish, measure
 from archer.metrics import MetricLog, Tracker, episode_metrics
 from archer.progress import Progress
-from archer.report.curve import plot_curve
+from archer.rollout.company import Company, Games
 from archer.rollout.demonstrations import count_steps
 from archer.run import NO_TASK, Run, assemble, attach_anchor, inherit, keep_demonstrations, prepare, restore, save
 from archer.runfolder import RunFolder
-from archer.storage import count_rows, read_shard, shard_path, write_shard
-from archer.types import Episode
+from archer.storage import shard_path, write_shard
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
 # saved, and a resumed run draws what the uninterrupted one would have.
@@ -53,7 +54,8 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         games = gather()
         episodes = games.episodes
         metrics |= episode_metrics(episodes, "rollout") | games.speed | games.faults.metrics
-        metrics["rollout/policy_lag"] = float(run.agent.policy_version - episodes[0].policy_version)
+        played_by = np.mean([episode.policy_version for episode in episodes])
+        metrics |= {"rollout/policy_lag": float(run.agent.policy_version - played_by)} | games.account
         if run.agent.critic is not None:  # before it learns from them
             metrics |= critic_health(run.agent.critic, episodes, config.critic)
         run.replay.add(episodes)
@@ -83,17 +85,6 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     progress.advance(metrics)
 
 
-def measure(run: Run, games: int, report: Callable[[int], None] = lambda games: None) -> list[Episode]:
-    """Evaluation games of the policy as it is; ``report`` hears how many more are over."""
-    assert run.environments is not None, "only where there is an environment"
-    return evaluate_actor(
-        run.agent.policy, run.environments, games,
-        task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
-        policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
-        report=report,
-    )  # fmt: skip
-
-
 def start(
     config: RunConfig,
     folder: RunFolder,
@@ -101,6 +92,7 @@ def start(
     begun: Beginning,
     log: MetricLog,
     progress: Progress,
+    company: Company | None = None,
 ) -> Run:
     """A new run up to its first checkpoint, with all that is learned before the first game: the supervised start, a
     fresh critic's start, and what the actor takes from the demonstrations once there is a critic to judge them.
@@ -121,6 +113,7 @@ def start(
     if demonstrations:
         write_shard(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations, begun.engine)
+    run.company = company
     inherited = inherit(run, begun)
     judged = bool(demonstrations) and config.critic.method != "none" and not inherited
     began = time.perf_counter()
@@ -161,72 +154,6 @@ def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: st
         log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a finished run reports; returns are means over evaluation games with half-widths of 95 % intervals.
-
-    Without an environment nothing is measured: returns and curve are None.
-    """
-
-    run: str
-    task: str
-    start_return: float | None
-    start_ci95: float | None
-    return_mean: float | None
-    return_ci95: float | None
-    reference_return: float | None
-    gap_closed: float | None
-    """Share of the way from the start to the reference, None where there is no reference."""
-    games: int
-    """Games played for training, warm-up and the runs that this one goes on from included."""
-    demonstrations: int
-    curve: str | None
-
-
-def finish(run: Run, progress: Progress) -> Summary:
-    """Write ``summary.json``; with an environment, evaluate the trained actor and draw the curve."""
-    outcome = {} if run.make_env is None else _outcome(run, progress)
-    measured = "start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve"
-    summary = Summary(
-        run=str(run.folder.path),
-        task=run.task,
-        games=run.games,
-        demonstrations=count_rows(run.folder.demonstrations_file),
-        **(dict.fromkeys(measured) | outcome),
-    )
-    write_json(run.folder.summary_file, summary.__dict__)
-    return summary
-
-
-def _outcome(run: Run, progress: Progress) -> dict[str, Any]:
-    """What the evaluations at both ends come to, and the curve between them."""
-    assert run.make_env is not None
-    progress.stage("measuring the trained agent", run.config.eval.final_games, unit="games")
-    episodes = measure(run, run.config.eval.final_games, progress.count)
-    write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
-    after = episode_metrics(episodes, "eval")
-    rows = run.folder.metrics()
-    before = rows[0]
-    best = reference_return(run.make_env)
-    gap = None if best is None else best - before["eval/return_mean"]
-    plot_curve(
-        [*rows, {**after, "iteration": run.iteration, "games": run.games, "warmup": 0.0}],
-        run.folder.curve_file,
-        start_return=before["eval/return_mean"],
-        reference_return=best,
-        title=f"{run.task}, {run.config.preset}, seed {run.config.seed}",
-    )
-    return {
-        "start_return": before["eval/return_mean"],
-        "start_ci95": before["eval/return_ci95"],
-        "return_mean": after["eval/return_mean"],
-        "return_ci95": after["eval/return_ci95"],
-        "reference_return": best,
-        "gap_closed": (after["eval/return_mean"] - before["eval/return_mean"]) / gap if gap else None,
-        "curve": str(run.folder.curve_file),
-    }
-
-
 def train(
     config: RunConfig | None = None,
     run: str | Path = "runs/latest",
@@ -235,33 +162,42 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     trackers: tuple[Tracker, ...] = (),
+    cluster: Cluster | None = None,
 ) -> Summary:
     """Train an agent from its supervised start to the end of its budget, into the folder ``run``.
 
     ``env`` is an environment class or factory of your own and takes the place of ``config.env.name``. With ``resume``
-    the run in the folder goes on from its newest checkpoint, exactly as if it had never been stopped.
+    the run in the folder goes on from its newest checkpoint, exactly as if it had never been stopped. With ``cluster``
+    its games are played on the machines of one (and ``config.cluster`` says how).
     Raises ValueError for settings, RunFolderError for the folder, CheckpointError when the disk refuses.
     """
     progress = progress or Progress(quiet=True)
     path = Path(run)
     if resume:
         folder = RunFolder.open(path)
-        with folder.lock():
+        with playing_on(cluster, folder.config(), progress.message) as recruit, folder.lock():
             restored = restore(folder, env)
-            with _logging(folder, trackers, progress) as log:
+            target = env if env is not None else restored.config.env.name
+            with (
+                recruit(target, folder, restored.games_before, restored.iteration) as restored.company,
+                _logging(folder, trackers, progress) as log,
+            ):
                 return _go_on(restored, log, progress)
     config = config or RunConfig()
-    target: str | Factory | None = env if env is not None else config.env.name
+    target = env if env is not None else config.env.name
     make_env = None if target is None else make_factory(target, config.env.options)
-    with RunFolder(path).lock():
+    with playing_on(cluster, config, progress.message) as recruit, RunFolder(path).lock():
         RunFolder.check_free(path)
         prepare(config)
         begun = begin(
             config, make_env, NO_TASK if target is None else task_name(target), progress
         )  # refuses before anything is written
         folder = RunFolder.create(path, config)
-        with _logging(folder, trackers, progress) as log:
-            return _go_on(start(config, folder, target, begun, log, progress), log, progress)
+        with (
+            recruit(target, folder, begun.games_before, 0) as company,
+            _logging(folder, trackers, progress) as log,
+        ):
+            return _go_on(start(config, folder, target, begun, log, progress, company), log, progress)
 
 
 @contextmanager
@@ -280,16 +216,3 @@ def _go_on(run: Run, log: MetricLog, progress: Progress) -> Summary:
     with run.environments or nullcontext():
         learn(run, log, progress)
         return finish(run, progress)
-
-
-def examples(folder: RunFolder) -> tuple[Episode, Episode] | None:
-    """The same evaluation game before and after training: the first that the trained agent won, else the first.
-
-    None where nothing was played.
-    """
-    if not (folder.path / "final.parquet").exists():
-        return None
-    before = read_shard(folder.path / "start.parquet")
-    after = read_shard(folder.path / "final.parquet")
-    index = next((i for i, episode in enumerate(after) if episode.success), 0)
-    return before[index], after[index]

@@ -20,6 +20,7 @@ from archer.config.learning import (
     SupervisedConfig,
 )
 from archer.config.parts import (
+    ClusterConfig,
     DemonstrationsConfig,
     EnvConfig,
     EvalConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "ActorStartConfig",
     "BaselineConfig",
     "CloningConfig",
+    "ClusterConfig",
     "CriticConfig",
     "CriticStartConfig",
     "DemonstrationsConfig",
@@ -71,6 +73,7 @@ class RunConfig:
     actor: ActorConfig = Field(default_factory=ActorConfig)
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     iterations: Natural = 20
     """Iterations of play and learning; 0 stops at the supervised start."""
     warmup: Natural = 0
@@ -94,9 +97,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_combination(
             self.model, self.demonstrations, self.supervised, self.rollout, self.critic_start, self.actor_start,
-            self.critic, self.actor, self.eval,
+            self.critic, self.actor, self.eval, self.cluster,
             has_env=self.env.name is not None,
             starts_from_run=self.start_from is not None,
             iterations=self.iterations,
             replay_turns=self.replay_turns,
+            device=self.device,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from archer.asking import check_address
 from archer.config.engines import OURS, ServerConfig
 from archer.config.learning import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig, SupervisedConfig
-from archer.config.parts import DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
+from archer.config.parts import ClusterConfig, DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
 
 
 def check_combination(
@@ -18,11 +18,13 @@ def check_combination(
     critic: CriticConfig,
     actor: ActorConfig,
     evaluation: EvalConfig,
+    cluster: ClusterConfig,
     *,
     has_env: bool,
     starts_from_run: bool,
     iterations: int,
     replay_turns: int,
+    device: str,
 ) -> None:
     """Raise ValueError for settings that cannot work together, with what to do."""
     _check_data(demonstrations, rollout, critic, actor, has_env, starts_from_run, iterations)
@@ -41,6 +43,8 @@ def check_combination(
         if model.actor is None and not starts_from_run:
             raise ValueError("rollout.engine='server' plays a model that the server has; name it in model.actor")
         _check_server(model, rollout.server, learns)
+    if cluster.chunk:
+        _check_cluster(cluster, rollout, actor, device)
 
 
 def _check_data(
@@ -198,3 +202,30 @@ def _check_server(model: ModelConfig, server: ServerConfig, learns: dict[str, tu
                 f"{name}={value!r} changes the policy, and a server's weights stay as they are; set model.lora.rank to "
                 f"learn adapters, which it can load, or {name}={still}"
             )
+
+
+def _check_cluster(cluster: ClusterConfig, rollout: RolloutConfig, actor: ActorConfig, device: str) -> None:
+    """Players far away, with weights of some iterations ago."""
+    if rollout.games == 0:
+        raise ValueError("rollout.games=0 plays nothing, so there is nothing to do on a cluster; leave out --cluster")
+    if rollout.overlap:
+        raise ValueError(
+            "rollout.overlap plays ahead on the learner's machine; on a cluster games are played meanwhile anyway, up "
+            "to cluster.lag iterations behind: set rollout.overlap=false"
+        )
+    if rollout.server.adapters:
+        raise ValueError(
+            "rollout.server.adapters is a folder that one player writes to, and on a cluster there are several; play "
+            "with rollout.engine='vllm' or the built-in engine"
+        )
+    own_words = actor.utterances == "played" and actor.method in ("reinforce", "baseline")
+    if cluster.lag and own_words:
+        raise ValueError(
+            f"actor.method={actor.method!r} learns from what the policy itself said; with cluster.lag={cluster.lag} an "
+            "older one may have played; set cluster.lag=0, or use method='ppo', whose ratio allows for it"
+        )
+    if (cluster.gpus > 0) != device.startswith("cuda"):
+        raise ValueError(
+            f"device={device!r} and cluster.gpus={cluster.gpus:g} do not go together: players get GPUs where device is "
+            "cuda, and need a part of one there"
+        )

@@ -163,3 +163,31 @@ class EvalConfig:
     """Games of an evaluation while training; an interval needs two."""
     final_games: Several = 1000
     """Games of the evaluations of the supervised start and of the end."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ClusterConfig:
+    """Playing on the machines of a Ray cluster (`archer train --cluster`), while the learner learns."""
+
+    chunk: Natural = 0
+    """Most games that a player is handed at once; 0: the run plays where it learns. An iteration's games are handed out
+    in equal chunks of whole groups, as large as this allows."""
+    lag: Natural = 1
+    """Most iterations that the weights which played a game may be behind those that learn from it. 0: players and
+    learner take turns, and a run is the same as without a cluster."""
+    overdue: Weight = 900.0
+    """Seconds after which what a player was handed is handed to another too; what comes in first counts. 0: only what a
+    player had that died."""
+    gpus: Weight = 0.0
+    """GPUs of each player, a part of one for instance; where `device` is cuda."""
+
+    def __post_init__(self) -> None:
+        if self.chunk == 0 and (self.lag, self.overdue, self.gpus) != (1, 900.0, 0.0):
+            raise ValueError(
+                "settings of playing on a cluster say nothing in a run that is on none; start it with --cluster ADDRESS"
+            )
+
+    def share(self, games: int, group: int) -> int:
+        """Games of a chunk: the largest equal share of ``games`` in whole groups that is not above ``chunk``."""
+        shares = [size for size in range(group, games + 1, group) if games % size == 0]
+        return max((size for size in shares if size <= self.chunk), default=group)

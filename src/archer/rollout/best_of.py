@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from archer.envs.base import Environment
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
-from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
+from archer.rollout.play import Game, Limits, Rules, begin, count_copies, play, take_turn
 from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, Seat
@@ -74,6 +75,15 @@ def play_best_of(
                 seat.close()
             episodes += [done[index] for index in sorted(done)]
     return speaker.settled(actor, episodes)
+
+
+def player_of(best_of: int, critic: Critic | None, speaker: Speaker) -> Callable[..., list[Episode]]:
+    """How to play: the policy's first word, or the critic's choice among ``best_of`` of them; said by ``speaker``."""
+    if not best_of:
+        return partial(play, speaker=speaker)
+    if critic is None:
+        raise ValueError("this method has no critic (critic.method is 'none'), so none can choose what to say")
+    return partial(play_best_of, best_of, critic, speaker=speaker)
 
 
 def _choose(count: int, critic: Critic, sampler: Sampler, table: Sequence[Game]) -> list[Utterance]:
