@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from archer import devices
 from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.config import ModelConfig, RunConfig
 from archer.conversations import read_all
@@ -60,7 +61,7 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
     """
     if config.start_from is not None:
         return _go_on_from(config, Path(config.start_from), task)
-    games, skipped = gather_demonstrations(config, make_env)
+    games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, make_env))
     actor = begin_actor(config, games)
     return Beginning(actor, in_tokens(config, games, actor, task), skipped)
 
@@ -195,7 +196,7 @@ def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
     _check_context(config, actor)
     skipped = 0
     if config.demonstrations.files:
-        games, skipped = gather_demonstrations(config, None)
+        games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, None))
         episodes = in_tokens(config, games, actor, task)
     else:
         file = folder.demonstrations_file

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
+from archer import devices
 from archer.algorithms.target_values import KeptValues
 from archer.beginning import Beginning, begin_critic, load_actor
 from archer.checkpoint import (
@@ -19,10 +19,9 @@ from archer.checkpoint import (
     latest_checkpoint,
     load_module,
     load_optimizers,
+    optimizer_state,
     read_state,
     save_checkpoint,
-    save_module,
-    save_optimizers,
     save_tensors,
 )
 from archer.config import RunConfig
@@ -32,6 +31,7 @@ from archer.envs.hosting import Hosting
 from archer.files import write_json
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
+from archer.models.placing import cut
 from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 from archer.replay import Replay
@@ -42,6 +42,8 @@ from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
 from archer.runfolder import RunFolder
+from archer.sharding import copy_of, full_state, sharded_parts, take_over
+from archer.sharing import play_shared
 from archer.storage import read_shard, shard_path
 from archer.types import Episode
 
@@ -95,7 +97,10 @@ class Run:
 
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        return partial(play_best_of, best_of, self.agent.learned_critic) if best_of else play
+        if not best_of:
+            return partial(play_shared, play, ())
+        critic = self.agent.learned_critic
+        return partial(play_shared, partial(play_best_of, best_of, critic), (critic,))
 
 
 def prepare(config: RunConfig) -> None:
@@ -105,23 +110,34 @@ def prepare(config: RunConfig) -> None:
     torch.manual_seed(config.seed)
 
 
+def settle(config: RunConfig, network: nn.Module) -> None:
+    """Let a network lie as the settings want it, before an optimizer is made for it."""
+    if config.model.sharding == "full" and devices.count() > 1:
+        cut(network)
+
+
 def assemble(
     config: RunConfig, folder: RunFolder, target: str | Factory | None, actor: Actor, demonstrations: Sequence[Episode]
 ) -> Run:
     """A run at iteration 0 around a trained or untrained actor, with everything else fresh."""
     make_env = None if target is None else make_factory(target, config.env.options)
+    settle(config, actor)
     agent = Agent(actor=actor, actor_optimizer=make_optimizer(actor, config.actor))
     if config.critic.method != "none":
         agent.critic = begin_critic(config, actor, demonstrations)
         agent.target_critic = agent.critic.target()
+        settle(config, agent.critic)
+        settle(config, agent.target_critic)
         agent.critic_optimizer = make_optimizer(agent.critic, config.critic)
     if config.actor.averages:
-        agent.mean = deepcopy(actor).requires_grad_(False)
+        agent.mean = copy_of(actor).requires_grad_(False)
+        settle(config, agent.mean)
     if config.rollout.overlap:
-        agent.behavior = deepcopy(actor).requires_grad_(False)
+        agent.behavior = copy_of(actor).requires_grad_(False)  # whole: it plays while others learn
     if config.actor.method == "baseline":
         agent.baseline = TokenBaseline.from_actor(actor).to(config.device)
         agent.baseline.value.set_units(0.0, agent.learned_critic.unit)  # advantages lie around 0
+        settle(config, agent.baseline)
         agent.baseline_optimizer = make_optimizer(agent.baseline, config.baseline)
     return Run(
         config=config,
@@ -164,30 +180,54 @@ def _networks(agent: Agent) -> dict[str, tuple[nn.Module | None, Optimizer | Non
 
 
 def save(run: Run) -> None:
-    """Write the checkpoint of the run's current iteration."""
+    """Write the checkpoint of the run's current iteration; returns in all processes when it is there."""
+    if devices.first():
 
-    def fill(folder: Path) -> None:
-        run.agent.policy.save_pretrained(folder / "actor")  # what others load is what was measured
-        if run.agent.mean is not None:
-            run.agent.actor.save_pretrained(folder / "learner")
-        if run.agent.behavior is not None:
-            run.agent.behavior.save_pretrained(folder / "behavior")
-        for name, (network, optimizer) in _networks(run.agent).items():
-            if network is not None:
-                save_module(folder / f"{name}.safetensors", network)
-            if optimizer is not None:
-                save_optimizers(folder / f"{name}_optimizer.safetensors", optimizer.parts)
-        if run.kept_values is not None:
-            save_tensors(folder / "kept_values.safetensors", run.kept_values.state(run.replay, run.demonstrations))
-        state = {
-            "iteration": run.iteration,
-            "policy_version": run.agent.policy_version,
-            "behavior_version": run.agent.behavior_version,
-            "games_before": run.games_before,
-        }
-        write_json(folder / "state.json", state)
+        def fill(folder: Path) -> None:
+            for write in _contents(run):
+                write(folder)
 
-    save_checkpoint(run.folder.checkpoints, run.iteration, fill, keep=run.config.keep_checkpoints)
+        save_checkpoint(run.folder.checkpoints, run.iteration, fill, keep=run.config.keep_checkpoints)
+    else:
+        for _ in _contents(run):
+            pass
+    devices.wait()
+
+
+def _contents(run: Run) -> Iterator[Callable[[Path], None]]:
+    """What writes each part of a checkpoint into its folder; all processes go through them, as shards are gathered from
+    all for one part after another."""
+    agent = run.agent
+    policies = {"actor": agent.policy}  # what others load is what was measured
+    if agent.mean is not None:
+        policies["learner"] = agent.actor
+    if agent.behavior is not None:
+        policies["behavior"] = agent.behavior
+    for name, actor in policies.items():
+        state = full_state(actor.model) if sharded_parts(actor.model) else None
+        yield partial(_save_actor, actor, name, state)
+    for name, (network, optimizer) in _networks(agent).items():
+        if network is not None:
+            yield partial(_save_tensors, f"{name}.safetensors", full_state(network))
+        if optimizer is not None:
+            yield partial(_save_tensors, f"{name}_optimizer.safetensors", optimizer_state(optimizer.parts))
+    if run.kept_values is not None:
+        yield partial(_save_tensors, "kept_values.safetensors", run.kept_values.state(run.replay, run.demonstrations))
+    counters = {
+        "iteration": run.iteration,
+        "policy_version": agent.policy_version,
+        "behavior_version": agent.behavior_version,
+        "games_before": run.games_before,
+    }
+    yield lambda folder: write_json(folder / "state.json", counters)
+
+
+def _save_actor(actor: Actor, name: str, state: Mapping[str, Tensor] | None, folder: Path) -> None:
+    actor.save_pretrained(folder / name, state)
+
+
+def _save_tensors(name: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    save_tensors(folder / name, tensors)
 
 
 def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
@@ -213,11 +253,13 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     run.iteration, run.games_before = state["iteration"], state["games_before"]
     run.agent.policy_version = state["policy_version"]
     if run.agent.mean is not None:
-        run.agent.mean.load_state_dict(load_actor(config, checkpoint, beside=actor).state_dict())
+        take_over(run.agent.mean, load_actor(config, checkpoint, beside=actor))
     if run.agent.behavior is not None:
         run.agent.behavior = load_actor(config, checkpoint, "behavior", actor).requires_grad_(False)
         run.agent.behavior_version = state["behavior_version"]
-    folder.forget_after(run.iteration)
+    if devices.first():
+        folder.forget_after(run.iteration)
+    devices.wait()
     if config.rollout.games:
         _refill(run)
     if folder.demonstrations_file.exists():
@@ -253,3 +295,4 @@ def attach_anchor(run: Run) -> None:
     if run.config.actor.kl and run.config.actor.method != "none":
         anchor = load_actor(run.config, run.folder.checkpoints / START, beside=run.agent.actor)
         run.anchor = anchor.requires_grad_(False)
+        settle(run.config, run.anchor)

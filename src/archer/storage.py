@@ -60,6 +60,21 @@ def read_shard(path: Path) -> list[Episode]:
     return [_from_row(row) for row in _read_table(path).to_pylist()]
 
 
+def to_bytes(episodes: Sequence[Episode]) -> bytes:
+    """Episodes as they would be stored, to be sent elsewhere."""
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_pylist([_to_row(episode, 0) for episode in episodes], schema=SCHEMA)
+    with pa.ipc.new_stream(sink, SCHEMA) as stream:
+        stream.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def from_bytes(packed: bytes) -> list[Episode]:
+    """What ``to_bytes`` was given, as it would be read from a shard."""
+    return [_from_row(row) for row in pa.ipc.open_stream(packed).read_all().to_pylist()]
+
+
 def _read_table(path: Path) -> pa.Table:
     """A shard's rows; StorageError for what is none."""
     try:

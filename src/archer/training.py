@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from archer import devices
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
 from archer.algorithms.critic import start_critic, update_critic
@@ -18,17 +17,26 @@ from archer.algorithms.supervised import clone, start_actor
 from archer.beginning import Beginning, begin
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.evaluation import evaluate_actor, reference_return
-from archer.files import write_json
 from archer.gathering import Games, gathering
 from archer.health.critic import critic_health
-from archer.metrics import MetricLog, Tracker, episode_metrics
+from archer.measuring import Summary, finish, measure
+from archer.metrics import MetricLog, NoLog, Tracker, episode_metrics
 from archer.progress import Progress
-from archer.report.curve import plot_curve
 from archer.rollout.demonstrations import count_steps
-from archer.run import NO_TASK, Run, assemble, attach_anchor, inherit, keep_demonstrations, prepare, restore, save
+from archer.run import (
+    NO_TASK,
+    Run,
+    assemble,
+    attach_anchor,
+    inherit,
+    keep_demonstrations,
+    prepare,
+    restore,
+    save,
+    settle,
+)
 from archer.runfolder import RunFolder
-from archer.storage import count_rows, read_shard, shard_path, write_shard
+from archer.storage import read_shard, shard_path, write_shard
 from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
@@ -57,7 +65,7 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         if run.agent.critic is not None:  # before it learns from them
             metrics |= critic_health(run.agent.critic, episodes, config.critic)
         run.replay.add(episodes)
-        write_shard(shard_path(run.folder.episodes, number), episodes, number)
+        _keep(shard_path(run.folder.episodes, number), episodes, number)
     credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
     if config.critic.method != "none":
         metrics |= update_critic(
@@ -81,14 +89,10 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     progress.advance(metrics)
 
 
-def measure(run: Run, games: int) -> list[Episode]:
-    """Evaluation games of the policy as it is."""
-    assert run.environments is not None, "only where there is an environment"
-    return evaluate_actor(
-        run.agent.policy, run.environments, games,
-        task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
-        policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
-    )  # fmt: skip
+def _keep(path: Path, episodes: Sequence[Episode], iteration: int) -> None:
+    """Write games into the run's folder, which one process does."""
+    if devices.first():
+        write_shard(path, episodes, iteration)
 
 
 def start(
@@ -106,6 +110,7 @@ def start(
     the second line and ``offline.parquet`` are of what came of it.
     """
     actor, demonstrations = begun.actor, begun.demonstrations
+    settle(config, actor)
     if begun.skipped:
         progress.message(f"{begun.skipped} malformed conversations were skipped")
     if demonstrations and config.supervised.epochs and begun.source is None:
@@ -115,7 +120,7 @@ def start(
     if high is not None and high.reweighs:
         demonstrations = as_said_by(actor, demonstrations)
     if demonstrations:
-        write_shard(folder.demonstrations_file, demonstrations, 0)
+        _keep(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations)
     inherited = inherit(run, begun)
     judged = bool(demonstrations) and config.critic.method != "none" and not inherited
@@ -151,76 +156,9 @@ def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: st
     if run.make_env is not None:
         progress.message(f"measuring {what}")
         episodes = measure(run, run.config.eval.final_games)
-        write_shard(shard, episodes, 0)
+        _keep(shard, episodes, 0)
         found = episode_metrics(episodes, "eval")
         log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a finished run reports; returns are means over evaluation games with half-widths of 95 % intervals.
-
-    Without an environment nothing is measured: returns and curve are None.
-    """
-
-    run: str
-    task: str
-    start_return: float | None
-    start_ci95: float | None
-    return_mean: float | None
-    return_ci95: float | None
-    reference_return: float | None
-    gap_closed: float | None
-    """Share of the way from the start to the reference, None where there is no reference."""
-    games: int
-    """Games played for training, warm-up and the runs that this one goes on from included."""
-    demonstrations: int
-    curve: str | None
-
-
-def finish(run: Run) -> Summary:
-    """Write ``summary.json``; with an environment, evaluate the trained actor and draw the curve."""
-    outcome = {} if run.make_env is None else _outcome(run)
-    blank = dict.fromkeys(
-        ("start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve")
-    )
-    summary = Summary(
-        run=str(run.folder.path),
-        task=run.task,
-        games=run.games,
-        demonstrations=count_rows(run.folder.demonstrations_file),
-        **(blank | outcome),
-    )
-    write_json(run.folder.summary_file, summary.__dict__)
-    return summary
-
-
-def _outcome(run: Run) -> dict[str, Any]:
-    """What the evaluations at both ends come to, and the curve between them."""
-    assert run.make_env is not None
-    episodes = measure(run, run.config.eval.final_games)
-    write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
-    after = episode_metrics(episodes, "eval")
-    rows = run.folder.metrics()
-    before = rows[0]
-    best = reference_return(run.make_env)
-    gap = None if best is None else best - before["eval/return_mean"]
-    plot_curve(
-        [*rows, {**after, "iteration": run.iteration, "games": run.games, "warmup": 0.0}],
-        run.folder.curve_file,
-        start_return=before["eval/return_mean"],
-        reference_return=best,
-        title=f"{run.task}, {run.config.preset}, seed {run.config.seed}",
-    )
-    return {
-        "start_return": before["eval/return_mean"],
-        "start_ci95": before["eval/return_ci95"],
-        "return_mean": after["eval/return_mean"],
-        "return_ci95": after["eval/return_ci95"],
-        "reference_return": best,
-        "gap_closed": (after["eval/return_mean"] - before["eval/return_mean"]) / gap if gap else None,
-        "curve": str(run.folder.curve_file),
-    }
 
 
 def train(
@@ -238,31 +176,44 @@ def train(
     the run in the folder goes on from its newest checkpoint, exactly as if it had never been stopped.
     Raises ValueError for settings, RunFolderError for the folder, CheckpointError when the disk refuses.
     """
-    progress = progress or Progress(quiet=True)
     path = Path(run)
-    if resume:
-        folder = RunFolder.open(path)
-        with folder.lock():
-            restored = restore(folder, env)
+    config = RunFolder.open(path).config() if resume else config or RunConfig()
+    with devices.joined(config.device):
+        if progress is None or not devices.first():
+            progress = Progress(quiet=True)
+        with RunFolder(path).lock() if devices.first() else nullcontext():
+            if resume:
+                restored = restore(RunFolder.open(path), env)
+                with _logging(restored.folder, trackers, progress) as log:
+                    return _go_on(restored, log, progress)
+            folder, begun = _begin(config, path, env)
             with _logging(folder, trackers, progress) as log:
-                return _go_on(restored, log, progress)
-    config = config or RunConfig()
+                target = env if env is not None else config.env.name
+                return _go_on(start(config, folder, target, begun, log, progress), log, progress)
+
+
+def _begin(config: RunConfig, path: Path, env: Factory | None) -> tuple[RunFolder, Beginning]:
+    """A new run's folder and what it begins with; refuses what cannot work before anything is written."""
+    if devices.first():
+        RunFolder.check_free(path)
+    if config.model.sharding != "none" and devices.count() == 1:
+        raise ValueError(
+            f"model.sharding={config.model.sharding!r} cuts networks into one shard per process, and there is one; "
+            "start several (torchrun --nproc-per-node 2 -m archer train ...), or leave it out"
+        )
     target: str | Factory | None = env if env is not None else config.env.name
     make_env = None if target is None else make_factory(target, config.env.options)
-    with RunFolder(path).lock():
-        RunFolder.check_free(path)
-        prepare(config)
-        begun = begin(
-            config, make_env, NO_TASK if target is None else task_name(target)
-        )  # refuses before anything is written
-        folder = RunFolder.create(path, config)
-        with _logging(folder, trackers, progress) as log:
-            return _go_on(start(config, folder, target, begun, log, progress), log, progress)
+    prepare(config)
+    begun = begin(config, make_env, NO_TASK if target is None else task_name(target))
+    said = [turn.utterance.ids.tolist() for episode in begun.demonstrations for turn in episode.turns]
+    devices.check_alike(begun.actor, said)
+    folder = devices.told_by_first(lambda: RunFolder.create(path, config))
+    return folder, begun
 
 
 @contextmanager
 def _logging(folder: RunFolder, trackers: tuple[Tracker, ...], progress: Progress) -> Iterator[MetricLog]:
-    log = MetricLog(folder.path, trackers)
+    log = MetricLog(folder.path, trackers) if devices.first() else NoLog()
     try:
         yield log
     finally:

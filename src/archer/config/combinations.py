@@ -27,6 +27,10 @@ def check_combination(
     _check_start(critic_start, actor_start, critic)
     _check_policy(rollout, actor, replay_turns)
     _check_adapters(model, rollout)
+    if model.sharding != "none" and model.compile:
+        raise ValueError(
+            f"model.compile is for networks that lie whole, and model.sharding={model.sharding!r}; set it to false"
+        )
 
 
 def _check_data(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
@@ -29,6 +30,16 @@ class GivenUp(Exception):
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind)
         self.kind = kind
+
+
+@dataclass(frozen=True)
+class Account:
+    """What one of several processes has counted."""
+
+    counts: Mapping[str, int]
+    failed: int
+    dropped: int
+    where: str
 
 
 class Faults:
@@ -63,12 +74,27 @@ class Faults:
         with self._lock:
             self.failed += 1
             self.dropped += dropped
-            if self.failed > self._allowed * self._games or self.failed == self._games:
-                kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.most_common())
-                raise EnvironmentFailure(
-                    f"the environment failed in {self.failed} of {self._games} games ({kinds}; more than "
-                    f"rollout.max_failures={self._allowed:g} of them stop the run), first {self._where}"
-                ) from self._first
+            self._check()
+
+    def account(self) -> Account:
+        """What has been counted, to be settled with others."""
+        return Account(dict(self.counts), self.failed, self.dropped, self._where)
+
+    def settle(self, accounts: Sequence[Account]) -> None:
+        """Take all that has been counted anywhere, here too, for one's own; EnvironmentFailure where it is too much."""
+        self.counts = sum((Counter(account.counts) for account in accounts), Counter())
+        self.failed = sum(account.failed for account in accounts)
+        self.dropped = sum(account.dropped for account in accounts)
+        self._where = next((account.where for account in accounts if account.where), "")
+        self._check()
+
+    def _check(self) -> None:
+        if self.failed and (self.failed > self._allowed * self._games or self.failed == self._games):
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.most_common())
+            raise EnvironmentFailure(
+                f"the environment failed in {self.failed} of {self._games} games ({kinds}; more than "
+                f"rollout.max_failures={self._allowed:g} of them stop the run), first {self._where}"
+            ) from self._first
 
     @property
     def metrics(self) -> dict[str, float]:
