@@ -1,11 +1,7 @@
-"""What processes that learn together are compared in: one step of everything that learns, with its gradient.
-
-Run as a program under a launcher it writes what the first process found: ``python -m tests.learners FILE CASE ...``.
-"""
+"""What processes that learn together are compared in: one step of everything that learns, with its gradient."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +21,8 @@ from archer.config.parts import LoraConfig
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic
-from archer.models.placing import cut
 from archer.models.passes import Passes
+from archer.models.placing import cut
 from archer.models.tiny import build_tiny_actor
 from archer.models.token_baseline import TokenBaseline
 from archer.replay import Replay
@@ -88,8 +84,8 @@ def learn(case: str, actor: Actor, *, sharded: bool) -> dict[str, Tensor]:
     critic = CausalCritic.from_actor(actor)
     critic.set_units(1.0, 2.0)
     target, reference = critic.target(), copy_of(actor).requires_grad_(False)
-    for network in (critic, target, reference):
-        place(network)
+    for copy in (critic, target, reference):
+        place(copy)
     rates = {"lr": 1e-3, "matrix_lr": 1e-3} if case == "muon" else RATES
     agent = Agent(actor, make_optimizer(actor, ActorConfig(**rates)), critic, target)
     agent.critic_optimizer = make_optimizer(critic, CriticConfig(**rates))
@@ -120,7 +116,13 @@ def learn(case: str, actor: Actor, *, sharded: bool) -> dict[str, Tensor]:
         config = ActorConfig(method="awr", average=0.5, **PARTS) if case == "averaged" else ACTORS[case]
         anchor = reference if config.kl else None
         report(update_actor(agent, anchor, replay, config, sampler=sampler, seed=[5]))
-    networks = {"actor": actor, "critic": critic, "target": target, "baseline": agent.baseline, "mean": agent.mean}
+    networks: dict[str, nn.Module | None] = {
+        "actor": actor,
+        "critic": critic,
+        "target": target,
+        "baseline": agent.baseline,
+        "mean": agent.mean,
+    }
     for name, network in networks.items():
         for key, weight in network.named_parameters() if network is not None else ():
             found[f"{name}.{key}"] = full(weight).clone()
@@ -129,13 +131,16 @@ def learn(case: str, actor: Actor, *, sharded: bool) -> dict[str, Tensor]:
     return found
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    base, out, *cases = sys.argv[1:]
+def made(kind: str, base: Path) -> Actor:
+    """An actor of a kind: ``full``, or ``lora`` on the model in ``base``."""
+    return tiny() if kind == "full" else adapted(base)
+
+
+def learn_all(base: Path, out: Path, scenes: list[str]) -> None:
+    """Every scene, CASE.KIND.PLACING, in as many processes as there are; what was found goes to a file each."""
     with devices.joined("cpu"):
-        for case in cases:
-            name, kind, placing = case.split(".")
-            made = tiny() if kind == "full" else adapted(Path(base))
-            result = learn(name, made, sharded=placing == "sharded")
+        for scene in scenes:
+            case, kind, placing = scene.split(".")
+            found = learn(case, made(kind, base), sharded=placing == "sharded")
             if devices.first():
-                save_file({key: value.contiguous() for key, value in result.items()}, Path(out) / f"{case}.safetensors")
+                save_file({key: value.contiguous() for key, value in found.items()}, out / f"{scene}.safetensors")

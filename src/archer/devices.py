@@ -6,10 +6,12 @@ put together. In one process everything here is as if it were not there.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +31,7 @@ that ends is noticed at once."""
 AT_ONCE = 1 << 24
 """Elements of gradients that are sent together."""
 
+_CALLS = itertools.count()
 _ASIDE: dict[str, Any] = {}
 """The connection for games, which may be played in a thread of their own while the learners talk to each other."""
 
@@ -45,22 +48,39 @@ def joined(device: str) -> Iterator[None]:
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
-    store, rank, world = next(iter(rendezvous("env://", timeout=WAIT)))
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, store=PrefixStore("archer", store), rank=rank, world_size=world, timeout=WAIT)
+    # What an earlier call has left in the store must not be taken for this one's.
+    store = PrefixStore(f"archer {next(_CALLS)}", _launchers_store())
+    rank, world = int(os.environ["RANK"]), launched()
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WAIT)
     try:
         _ASIDE["games"] = dist.new_group(backend="gloo", timeout=WAIT)
         yield
+        wait()
     except Exception as error:
         if not _says_that_others_are_gone(error):
-            store.set("archer failed", str(rank))  # before the connections close, which is what the others notice
+            store.set("failed", str(rank))  # before the connections close, which is what the others notice
             raise
-        told = store.check(["archer failed"]) or store.add("archer told", 1) > 1
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EndedElsewhere("" if told else f"another process of this run is gone ({line})") from error
+        line = str(error).partition(". ")[0]
+        raise EndedElsewhere("" if _told(store) else f"another process of this run is gone ({line})") from error
     finally:
         _ASIDE.clear()
         dist.destroy_process_group()
+
+
+@cache
+def _launchers_store() -> Any:
+    """Where the launched processes find each other."""
+    store, *_ = next(iter(rendezvous("env://", timeout=WAIT)))
+    return store
+
+
+def _told(store: PrefixStore) -> bool:
+    """Whether another process has said, or now says, why the run ends."""
+    try:
+        return bool(store.check(["failed"])) or store.add("told", 1) > 1
+    except dist.DistError:  # it went with the process that kept it
+        return False
 
 
 def _says_that_others_are_gone(error: Exception) -> bool:
@@ -129,7 +149,7 @@ def own_parts(parts: Sequence[T]) -> list[tuple[T, bool]]:
     do not count."""
     own = [(part, True) for part in parts[number() :: count()]]
     missing = -(-len(parts) // count()) - len(own)
-    return own + [(parts[0], False)] * missing
+    return own + [(part, False) for part in parts[:1] for _ in range(missing)]
 
 
 def enough_for_all(pieces: int) -> int:

@@ -199,7 +199,7 @@ def _begin(config: RunConfig, path: Path, env: Factory | None) -> tuple[RunFolde
     if config.model.sharding != "none" and devices.count() == 1:
         raise ValueError(
             f"model.sharding={config.model.sharding!r} cuts networks into one shard per process, and there is one; "
-            "start several (torchrun --nproc-per-node 2 -m archer train ...), or leave it out"
+            "start several (torchrun --nproc-per-node 2 -m -- archer train ...), or leave it out"
         )
     target: str | Factory | None = env if env is not None else config.env.name
     make_env = None if target is None else make_factory(target, config.env.options)
