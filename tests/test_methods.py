@@ -15,8 +15,8 @@ import archer.training
 from archer.api import load_critic
 from archer.checkpoint import latest_checkpoint
 from archer.replay import Replay
+from archer.resuming import restore
 from archer.rollout.best_of import play_best_of
-from archer.run import restore
 from archer.runfolder import RunFolder
 from archer.storage import read_shard, shard_path
 from tests.test_offline import _config

@@ -12,7 +12,8 @@ from archer.cluster.player import Kit, Player, Weights, saved
 from archer.cluster.records import TRAINING, Work
 from archer.config import RunConfig
 from archer.gathering import collect
-from archer.run import Run, restore
+from archer.resuming import restore
+from archer.run import Run
 from archer.runfolder import RunFolder
 from archer.settings import overlay
 from archer.storage import unpack

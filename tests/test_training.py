@@ -24,7 +24,7 @@ from archer.beginning import gather_demonstrations
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
 from archer.progress import Progress
-from archer.run import restore, save
+from archer.resuming import restore, save
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import load_yaml, overlay
 from archer.storage import count_rows, read_shard, shard_path

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from archer import devices
 from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.config import ModelConfig, RunConfig
 from archer.conversations import read_all
@@ -68,7 +69,7 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
     if config.start_from is not None:
         begun = _go_on_from(config, Path(config.start_from), task, engine, progress)
     else:
-        games, skipped = gather_demonstrations(config, make_env, progress)
+        games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, make_env, progress))
         actor = begin_actor(config, games)
         begun = Beginning(actor, in_tokens(config, games, actor, task, progress), engine, skipped)
     engine.prepare(begun.actor, Sampling.of(config.rollout))  # what does not work is found out first
@@ -206,7 +207,7 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
     _check_context(config, actor)
     skipped = 0
     if config.demonstrations.files:
-        games, skipped = gather_demonstrations(config, None, progress)
+        games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, None, progress))
         episodes = in_tokens(config, games, actor, task, progress)
     else:
         file = folder.demonstrations_file

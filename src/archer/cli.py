@@ -34,6 +34,7 @@ from archer.config import RunConfig
 from archer.conversations import check_file
 from archer.envcommands import check_env, envs, play, presets
 from archer.envs import make_factory
+from archer.launch import EndedElsewhere, launched, reports
 from archer.report.console import interval, print_table, render_game
 from archer.runcommands import bench, collect, compare, doctor, evaluate, export, score, show_run
 from archer.runfolder import RunFolder
@@ -49,13 +50,26 @@ def main(arguments: list[str] | None = None) -> None:
     command: Command = tyro.cli(Command, args=arguments, prog="archer", description=__doc__)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if launched() > 1 and not isinstance(command, Train):
+            raise ValueError("only `archer train` works in several processes; run this without torchrun")
         _RUNNERS[type(command)](command)
+    except EndedElsewhere as error:
+        if str(error):
+            _fail(f"{error}{_how_to_go_on(command)}", 1)
+        sys.exit(1)
     except (ValueError, RuntimeError, OSError) as error:
         _fail(str(error), 2 if isinstance(error, ValueError) else 1)
     except KeyboardInterrupt:
-        where = getattr(command, "resume", None) or getattr(command, "run", None)
-        hint = f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
-        _fail("stopped" + (hint if isinstance(command, Train) else ""), 130)
+        if not reports():
+            sys.exit(130)
+        _fail(f"stopped{_how_to_go_on(command)}", 130)
+
+
+def _how_to_go_on(command: Command) -> str:
+    if not isinstance(command, Train):
+        return ""
+    where = command.resume or command.run
+    return f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
 
 
 def settings(command: Train) -> RunConfig:
@@ -92,7 +106,8 @@ def _train(command: Train) -> None:
     if command.show:
         from archer.settings import to_yaml
 
-        print(to_yaml(config), end="")
+        if reports():
+            print(to_yaml(config), end="")
         return
     if command.resume is None:  # refused here, before torch takes seconds to load
         if config.env.name is not None:
@@ -115,6 +130,8 @@ def _train(command: Train) -> None:
         summary = train(
             config, folder, resume=command.resume is not None, progress=progress, trackers=trackers, cluster=cluster
         )
+    if not reports():
+        return
     if command.json:
         print(json.dumps(summary.__dict__))
         return

@@ -1,11 +1,12 @@
-"""Measuring a run: evaluations while it trains, and what it comes to at its end."""
+"""Measure a run's agent, and what a finished run comes to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from archer import devices
 from archer.evaluation import evaluate_actor, reference_return
 from archer.files import write_json
 from archer.metrics import episode_metrics
@@ -52,7 +53,15 @@ class Summary:
 
 def finish(run: Run, progress: Progress) -> Summary:
     """Write ``summary.json``; with an environment, evaluate the trained actor and draw the curve."""
-    outcome = {} if run.make_env is None else _outcome(run, progress)
+    episodes = None
+    if run.make_env is not None:
+        progress.stage("measuring the trained agent", run.config.eval.final_games, unit="games")
+        episodes = measure(run, run.config.eval.final_games, progress.count)
+    return devices.told_by_first(lambda: _summarise(run, episodes))
+
+
+def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
+    outcome = {} if episodes is None else _outcome(run, episodes)
     measured = "start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve"
     summary = Summary(
         run=str(run.folder.path),
@@ -65,11 +74,9 @@ def finish(run: Run, progress: Progress) -> Summary:
     return summary
 
 
-def _outcome(run: Run, progress: Progress) -> dict[str, Any]:
+def _outcome(run: Run, episodes: Sequence[Episode]) -> dict[str, Any]:
     """What the evaluations at both ends come to, and the curve between them."""
     assert run.make_env is not None
-    progress.stage("measuring the trained agent", run.config.eval.final_games, unit="games")
-    episodes = measure(run, run.config.eval.final_games, progress.count)
     write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
     after = episode_metrics(episodes, "eval")
     rows = run.folder.metrics()

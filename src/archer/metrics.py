@@ -143,3 +143,16 @@ class MetricLog:
         self._events.close()
         for tracker in self._trackers:
             tracker.close()
+
+
+class NoLog(MetricLog):
+    """Writes nothing: that of a process beside the one that does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def log(self, iteration: int, metrics: Scalars) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

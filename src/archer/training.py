@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 
+from archer import devices
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
 from archer.algorithms.critic import start_critic, update_critic
@@ -23,14 +24,17 @@ from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import reference_return
 from archer.gathering import gathering
 from archer.health.critic import critic_health
+from archer.launch import launched
 from archer.measuring import Summary, finish, measure
-from archer.metrics import MetricLog, Tracker, episode_metrics
+from archer.metrics import MetricLog, NoLog, Tracker, episode_metrics
 from archer.progress import Progress
+from archer.resuming import inherit, restore, save
 from archer.rollout.company import Company, Games
 from archer.rollout.demonstrations import count_steps
-from archer.run import NO_TASK, Run, assemble, attach_anchor, inherit, keep_demonstrations, prepare, restore, save
+from archer.run import NO_TASK, Run, assemble, attach_anchor, keep_demonstrations, prepare, settle
 from archer.runfolder import RunFolder
 from archer.storage import shard_path, write_shard
+from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
 # saved, and a resumed run draws what the uninterrupted one would have.
@@ -59,7 +63,7 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         if run.agent.critic is not None:  # before it learns from them
             metrics |= critic_health(run.agent.critic, episodes, config.critic)
         run.replay.add(episodes)
-        write_shard(shard_path(run.folder.episodes, number), episodes, number)
+        _keep(shard_path(run.folder.episodes, number), episodes, number)
     credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
     if config.critic.method != "none":
         metrics |= update_critic(
@@ -77,12 +81,18 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
         measured = measure(run, config.eval.games)
         metrics |= episode_metrics(measured, "eval")
-        write_shard(shard_path(run.folder.evaluations, number), measured, number)
+        _keep(shard_path(run.folder.evaluations, number), measured, number)
     metrics |= {"games": float(run.games), "warmup": float(number <= config.warmup)}
     metrics["time/iteration_s"] = time.perf_counter() - began
     log.log(number, metrics)
     save(run)
     progress.advance(metrics)
+
+
+def _keep(path: Path, episodes: Sequence[Episode], iteration: int) -> None:
+    """Write games into the run's folder, which one process does."""
+    if devices.first():
+        write_shard(path, episodes, iteration)
 
 
 def start(
@@ -101,6 +111,7 @@ def start(
     the second line and ``offline.parquet`` are of what came of it.
     """
     actor, demonstrations = begun.actor, begun.demonstrations
+    settle(config, actor)
     if begun.skipped:
         progress.message(f"{begun.skipped} malformed conversations were skipped")
     if demonstrations and config.supervised.epochs and begun.source is None:
@@ -111,7 +122,7 @@ def start(
         progress.stage("likelihood of demonstrations", len(demonstrations), unit="games")
         demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
-        write_shard(folder.demonstrations_file, demonstrations, 0)
+        _keep(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations, begun.engine)
     run.company = company
     inherited = inherit(run, begun)
@@ -148,7 +159,7 @@ def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: st
     if run.make_env is not None:
         progress.stage(f"measuring {what}", run.config.eval.final_games, unit="games")
         episodes = measure(run, run.config.eval.final_games, progress.count)
-        write_shard(shard, episodes, 0)
+        _keep(shard, episodes, 0)
         best = reference_return(run.make_env)
         found = episode_metrics(episodes, "eval") | ({} if best is None else {"eval/reference_return": best})
         log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
@@ -171,38 +182,67 @@ def train(
     its games are played on the machines of one (and ``config.cluster`` says how).
     Raises ValueError for settings, RunFolderError for the folder, CheckpointError when the disk refuses.
     """
-    progress = progress or Progress(quiet=True)
     path = Path(run)
-    if resume:
-        folder = RunFolder.open(path)
-        with playing_on(cluster, folder.config(), progress.message) as recruit, folder.lock():
-            restored = restore(folder, env)
-            target = env if env is not None else restored.config.env.name
+    config = RunFolder.open(path).config() if resume else config or RunConfig()
+    _check_processes(config, cluster)
+    target: str | Factory | None = env if env is not None else config.env.name
+    with devices.joined(config.device):
+        if progress is None or not devices.first():
+            progress = Progress(quiet=True)
+        with (
+            playing_on(cluster, config, progress.message) as recruit,
+            RunFolder(path).lock() if devices.first() else nullcontext(),
+        ):
+            if resume:
+                restored = restore(RunFolder.open(path), env)
+                with (
+                    recruit(target, restored.folder, restored.games_before, restored.iteration) as restored.company,
+                    _logging(restored.folder, trackers, progress) as log,
+                ):
+                    return _go_on(restored, log, progress)
+            folder, begun = _begin(config, path, target, progress)
             with (
-                recruit(target, folder, restored.games_before, restored.iteration) as restored.company,
+                recruit(target, folder, begun.games_before, 0) as company,
                 _logging(folder, trackers, progress) as log,
             ):
-                return _go_on(restored, log, progress)
-    config = config or RunConfig()
-    target = env if env is not None else config.env.name
-    make_env = None if target is None else make_factory(target, config.env.options)
-    with playing_on(cluster, config, progress.message) as recruit, RunFolder(path).lock():
+                return _go_on(start(config, folder, target, begun, log, progress, company), log, progress)
+
+
+def _check_processes(config: RunConfig, cluster: Cluster | None) -> None:
+    """Refuse what several processes cannot do, and what one cannot."""
+    count = launched()
+    if config.model.sharding != "none" and count == 1:
+        raise ValueError(
+            f"model.sharding={config.model.sharding!r} cuts networks into one shard per process, and there is one; "
+            "start several (torchrun --nproc-per-node 2 -m -- archer train ...), or leave it out"
+        )
+    if count > 1 and cluster is not None:
+        raise ValueError(f"--cluster is for one learner, and a launcher has started {count} processes; start one")
+    if count > 1 and config.rollout.engine != "built-in":
+        raise ValueError(
+            f"rollout.engine={config.rollout.engine!r} plays for one process, and a launcher has started {count}; "
+            "set rollout.engine='built-in', or start one"
+        )
+
+
+def _begin(
+    config: RunConfig, path: Path, target: str | Factory | None, progress: Progress
+) -> tuple[RunFolder, Beginning]:
+    """A new run's folder and what it begins with; refuses what cannot work before anything is written."""
+    if devices.first():
         RunFolder.check_free(path)
-        prepare(config)
-        begun = begin(
-            config, make_env, NO_TASK if target is None else task_name(target), progress
-        )  # refuses before anything is written
-        folder = RunFolder.create(path, config)
-        with (
-            recruit(target, folder, begun.games_before, 0) as company,
-            _logging(folder, trackers, progress) as log,
-        ):
-            return _go_on(start(config, folder, target, begun, log, progress, company), log, progress)
+    make_env = None if target is None else make_factory(target, config.env.options)
+    prepare(config)
+    begun = begin(config, make_env, NO_TASK if target is None else task_name(target), progress)
+    said = [turn.utterance.ids.tolist() for episode in begun.demonstrations for turn in episode.turns]
+    devices.check_alike(begun.actor, said)
+    folder = devices.told_by_first(lambda: RunFolder.create(path, config))
+    return folder, begun
 
 
 @contextmanager
 def _logging(folder: RunFolder, trackers: tuple[Tracker, ...], progress: Progress) -> Iterator[MetricLog]:
-    log = MetricLog(folder.path, trackers)
+    log = MetricLog(folder.path, trackers) if devices.first() else NoLog()
     try:
         yield log
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from archer import devices
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.types import Episode, LogProbs, Turn
@@ -58,9 +59,12 @@ def _with(episode: Episode, logprobs: LogProbs) -> Iterator[Turn]:
 
 def _said(actor: Actor, episodes: Sequence[Episode]) -> Iterator[Tensor]:
     """Log-probability of every token of each episode's utterances, float32 [T] on the CPU."""
-    for start in range(0, len(episodes), EPISODES_AT_ONCE):
-        part = episodes[start : start + EPISODES_AT_ONCE]
+    parts = [episodes[start : start + EPISODES_AT_ONCE] for start in range(0, len(episodes), EPISODES_AT_ONCE)]
+
+    def look(part: Sequence[Episode]) -> Tensor:
         batch = collate(part).to(actor.device)
         with torch.no_grad():
-            logprobs = actor.logprobs(batch, batch.utterance_tokens()).cpu()
+            return actor.logprobs(batch, batch.utterance_tokens()).cpu()
+
+    for part, logprobs in zip(parts, devices.divide(parts, look), strict=True):
         yield from torch.split(logprobs, [episode.tokens_said for episode in part])

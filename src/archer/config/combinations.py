@@ -45,6 +45,10 @@ def check_combination(
         _check_server(model, rollout.server, learns)
     if cluster.chunk:
         _check_cluster(cluster, rollout, actor, device)
+    if model.sharding != "none" and model.compile:
+        raise ValueError(
+            f"model.compile is for networks that lie whole, and model.sharding={model.sharding!r}; set it to false"
+        )
 
 
 def _check_data(

@@ -68,6 +68,9 @@ class ModelConfig:
     third more arithmetic."""
     compile: bool = False
     """The learner's decoders go through torch.compile: a minute at the start, then a tenth to a fifth faster."""
+    sharding: Literal["none", "full"] = "none"
+    """In several processes: `none` has every network whole in each, `full` cuts weights, gradients and optimizer states
+    into one shard for each; of adapters, the frozen model beneath them. Same results, less memory, more to send."""
     lora: LoraConfig = Field(default_factory=LoraConfig)
     tiny: TinyConfig = Field(default_factory=TinyConfig)
     """Size of the built-in models."""

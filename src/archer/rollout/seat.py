@@ -80,6 +80,13 @@ class Faults:
             self.dropped += dropped
             self._check()
 
+    def settle(self, tallies: Sequence[Tally]) -> None:
+        """Take all that has been counted anywhere, here too, for one's own; EnvironmentFailure where it is too much."""
+        self.counts.clear()
+        self.failed, self.dropped, self._where = 0, 0, ""
+        for tally in tallies:
+            self.add(tally)
+
     def _check(self) -> None:
         if self.failed and (self.failed > self._allowed * self._games or self.failed == self._games):
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.most_common())
