@@ -21,6 +21,7 @@ from archer.cluster.company import playing_on
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
+from archer.envs.base import Environment
 from archer.evaluation import reference_return
 from archer.gathering import gathering
 from archer.health.critic import critic_health
@@ -186,6 +187,7 @@ def train(
     config = RunFolder.open(path).config() if resume else config or RunConfig()
     _check_processes(config, cluster)
     target: str | Factory | None = env if env is not None else config.env.name
+    make_env = None if target is None else make_factory(target, config.env.options)  # refused before there is a folder
     with devices.joined(config.device):
         if progress is None or not devices.first():
             progress = Progress(quiet=True)
@@ -200,7 +202,7 @@ def train(
                     _logging(restored.folder, trackers, progress) as log,
                 ):
                     return _go_on(restored, log, progress)
-            folder, begun = _begin(config, path, target, progress)
+            folder, begun = _begin(config, path, make_env, NO_TASK if target is None else task_name(target), progress)
             with (
                 recruit(target, folder, begun.games_before, 0) as company,
                 _logging(folder, trackers, progress) as log,
@@ -226,14 +228,13 @@ def _check_processes(config: RunConfig, cluster: Cluster | None) -> None:
 
 
 def _begin(
-    config: RunConfig, path: Path, target: str | Factory | None, progress: Progress
+    config: RunConfig, path: Path, make_env: Callable[[], Environment] | None, task: str, progress: Progress
 ) -> tuple[RunFolder, Beginning]:
     """A new run's folder and what it begins with; refuses what cannot work before anything is written."""
     if devices.first():
         RunFolder.check_free(path)
-    make_env = None if target is None else make_factory(target, config.env.options)
     prepare(config)
-    begun = begin(config, make_env, NO_TASK if target is None else task_name(target), progress)
+    begun = begin(config, make_env, task, progress)
     said = [turn.utterance.ids.tolist() for episode in begun.demonstrations for turn in episode.turns]
     devices.check_alike(begun.actor, said)
     folder = devices.told_by_first(lambda: RunFolder.create(path, config))
