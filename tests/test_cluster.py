@@ -153,6 +153,9 @@ def test_a_learner_that_was_killed_goes_on_with_what_was_acknowledged(cluster: M
     _check_account(run)
     after = (run / "ledger" / "journal.jsonl").read_text()
     assert after.startswith(before[: before.rindex("\n") + 1]), "what was acknowledged was lost"
+    (run / "ledger" / "journal.jsonl").unlink()
+    with pytest.raises(RuntimeError, match="knows of 0 iterations and the checkpoint of 12"):
+        archer.train(run=run, resume=True, cluster=Cluster(cluster.address, 2))
 
 
 @pytest.mark.parametrize(
