@@ -72,21 +72,6 @@ def _check_account(run: Path) -> None:
     assert sorted(taken) == sorted(event["chunk"] for event in events if "chunk" in event) == list(range(played // 4))
 
 
-def test_without_lag_a_run_is_the_same_as_without_a_cluster(cluster: Machines, tmp_path: Path) -> None:
-    """To the last bit: weights, optimizers, metrics; the critic chooses what is said, evaluations included."""
-    shown = {"eval": {"every": 2, "games": 8, "final_games": 32, "best_of": 2}}
-    archer.train(_config(**shown), tmp_path / "here")
-    archer.train(
-        _config(**shown, cluster={"chunk": 4, "lag": 0}), tmp_path / "there", cluster=Cluster(cluster.address, 2)
-    )
-    here, there = _fingerprint(tmp_path / "here"), _fingerprint(tmp_path / "there")
-    assert here[0] == there[0]
-    far = [{key: row.pop(key) for key in list(row) if key.partition("/")[2] in FAR} for row in there[1]]
-    assert here[1] == there[1]
-    assert {row["rollout/iterations_behind_max"] for row in far if row} == {0.0}
-    _check_account(tmp_path / "there")
-
-
 def _when(condition: Callable[[], bool], patience: float = 300.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
@@ -99,7 +84,37 @@ def _acknowledged(run: Path) -> int:
     return journal.read_text().count('"chunk":') if journal.exists() else 0
 
 
-def test_players_and_the_ledger_may_die_and_machines_join_and_leave(cluster: Machines, tmp_path: Path) -> None:
+def test_without_lag_a_run_is_the_same_as_without_a_cluster_even_if_players_and_ledger_die(
+    cluster: Machines, tmp_path: Path
+) -> None:
+    """To the last bit: weights, optimizers, metrics; the critic chooses what is said, evaluations included."""
+    over = tmp_path / "over"  # until then, each step takes its time
+    over.touch()
+    slow = {"env": {"name": "tests.worlds:Slow", "options": {"seconds": 0.2, "until": str(over)}}}
+    config = overlay(_config(eval={"every": 2, "games": 8, "final_games": 8, "best_of": 2}), slow, "test")
+    archer.train(config, tmp_path / "here")
+    over.unlink()
+    there = tmp_path / "there"
+    with ThreadPoolExecutor(1) as learner:
+        far = overlay(config, {"cluster": {"chunk": 4, "lag": 0}}, "test")
+        trained = learner.submit(archer.train, far, there, cluster=Cluster(cluster.address, 2))
+        try:
+            for kind in ("PlayerActor", "LedgerActor"):
+                before = _acknowledged(there)
+                _when(lambda before=before: trained.done() or _acknowledged(there) > before)  # type: ignore[misc]
+                cluster.kill(kind)
+        finally:
+            over.touch()
+        trained.result()
+    weights, rows = _fingerprint(there)
+    own = [{key: row.pop(key) for key in list(row) if key.partition("/")[2] in FAR} for row in rows]
+    assert (weights, rows) == _fingerprint(tmp_path / "here")
+    assert {row["rollout/iterations_behind_max"] for row in own if row} == {0.0}
+    _check_account(there)
+
+
+@pytest.mark.slow
+def test_machines_join_and_leave_while_players_and_the_ledger_die(cluster: Machines, tmp_path: Path) -> None:
     """One thing after another, each followed by some more games; the run is slow until all has happened."""
     run, over = tmp_path / "run", tmp_path / "over"
 
@@ -140,6 +155,7 @@ def _in_a_process(run: Path, address: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
 
 
+@pytest.mark.slow
 def test_a_learner_that_was_killed_goes_on_with_what_was_acknowledged(cluster: Machines, tmp_path: Path) -> None:
     run = tmp_path / "run"
     learner = _in_a_process(run, cluster.address)
@@ -153,6 +169,9 @@ def test_a_learner_that_was_killed_goes_on_with_what_was_acknowledged(cluster: M
     _check_account(run)
     after = (run / "ledger" / "journal.jsonl").read_text()
     assert after.startswith(before[: before.rindex("\n") + 1]), "what was acknowledged was lost"
+    (run / "ledger" / "journal.jsonl").unlink()
+    with pytest.raises(RuntimeError, match="knows of 0 iterations and the checkpoint of 12"):
+        archer.train(run=run, resume=True, cluster=Cluster(cluster.address, 2))
 
 
 @pytest.mark.parametrize(

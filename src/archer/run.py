@@ -141,13 +141,18 @@ def assemble(
         folder=folder,
         task=NO_TASK if target is None else task_name(target),
         make_env=make_env,
-        environments=None if make_env is None else host(make_env, config.rollout),
+        environments=None if make_env is None else _host(make_env, config),
         agent=agent,
         replay=Replay(config.replay_turns),
         sampler=SiblingSampler(agent.policy, Sampling.of(config.rollout)),
         engine=engine,
         kept_values=KeptValues(config.critic.keep_values) if config.critic.keep_values else None,
     )
+
+
+def _host(make_env: Callable[[], Environment], config: RunConfig) -> Hosting:
+    """Copies to play with; where players elsewhere have theirs, none that wait here in processes of their own."""
+    return Hosting(make_env) if config.cluster.chunk else host(make_env, config.rollout)
 
 
 def keep_demonstrations(run: Run, episodes: Callable[[], Sequence[Episode]]) -> None:

@@ -142,7 +142,7 @@ class RayCompany:
             )
 
     def _greet(self) -> tuple[set[str], int]:
-        seen, kept = self._ray.get(self._ledger.publish.remote(*self._weights))
+        seen, kept = self._told(self._ledger.publish.remote(*self._weights))
         return set(seen), int(kept)
 
     def _answer(self, question: Callable[[], Any]) -> Any:
@@ -150,15 +150,19 @@ class RayCompany:
         while True:
             assert self._crew is not None, "published before anything is asked"
             self._crew.check()
-            try:
-                answer = self._ray.get(question())
-            except self._ray.exceptions.RayError as error:
-                cause = cause_of(error)
-                if isinstance(cause, self._ray.exceptions.RayError):
-                    raise RuntimeError(f"the ledger of {self._folder} cannot be reached: {cause}") from error
-                raise cause from error
+            answer = self._told(question())
             if answer is not None:
                 return answer
+
+    def _told(self, answer: Any) -> Any:
+        """What the ledger says, or raises."""
+        try:
+            return self._ray.get(answer)
+        except self._ray.exceptions.RayError as error:
+            cause = cause_of(error)
+            if isinstance(cause, self._ray.exceptions.RayError):
+                raise RuntimeError(f"the ledger of {self._folder} does not answer: {cause}") from error
+            raise cause from error
 
     @property
     def present(self) -> int:

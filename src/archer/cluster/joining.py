@@ -54,7 +54,7 @@ def joined(cluster: Cluster) -> Iterator[Any]:
     asked_to_stop = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", namespace="archer", **ours)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of any class, bare ones included
         raise ValueError(f"--cluster {cluster.address}: cannot join a Ray cluster there: {error}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, asked_to_stop)
