@@ -185,7 +185,7 @@ def train(
     """
     path = Path(run)
     config = RunFolder.open(path).config() if resume else config or RunConfig()
-    _check_processes(config, cluster)
+    _check_processes(config, cluster, new=not resume)
     target: str | Factory | None = env if env is not None else config.env.name
     make_env = None if target is None else make_factory(target, config.env.options)  # refused before there is a folder
     with devices.joined(config.device):
@@ -210,10 +210,10 @@ def train(
                 return _go_on(start(config, folder, target, begun, log, progress, company), log, progress)
 
 
-def _check_processes(config: RunConfig, cluster: Cluster | None) -> None:
-    """Refuse what several processes cannot do, and what one cannot."""
+def _check_processes(config: RunConfig, cluster: Cluster | None, *, new: bool) -> None:
+    """Refuse what several processes cannot do, and what one cannot begin."""
     count = launched()
-    if config.model.sharding != "none" and count == 1:
+    if new and config.model.sharding != "none" and count == 1:
         raise ValueError(
             f"model.sharding={config.model.sharding!r} cuts networks into one shard per process, and there is one; "
             "start several (torchrun --nproc-per-node 2 -m -- archer train ...), or leave it out"
