@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _how_to_go_on(command: Command) -> str:
     if not isinstance(command, Train):
         return ""
-    where = command.resume or command.run
+    where = f"{command.resume or command.run}" + (f" --cluster {command.cluster}" if command.cluster else "")
     return f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
 
 
