@@ -18,7 +18,7 @@ demo: .venv/installed
 	$(BIN)/archer train --run $(RUN) --seed $(SEED) --set threads=1
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 slow: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

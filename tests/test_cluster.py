@@ -28,6 +28,7 @@ from tests.machines import Machines, machines
 from tests.test_training import _config, _fingerprint
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("cluster")  # one cluster for all that need one
 FAR = {"policy_lag_max", "iterations_behind", "iterations_behind_max", "players"}
 """Metrics of runs on a cluster alone."""
 
@@ -84,20 +85,40 @@ def _acknowledged(run: Path) -> int:
     return journal.read_text().count('"chunk":') if journal.exists() else 0
 
 
-def test_without_lag_a_run_is_the_same_as_without_a_cluster_even_if_players_and_ledger_die(
-    cluster: Machines, tmp_path: Path
-) -> None:
-    """To the last bit: weights, optimizers, metrics; the critic chooses what is said, evaluations included."""
+CHOSEN: dict[str, Any] = {"eval": {"every": 2, "games": 8, "final_games": 8, "best_of": 2}}
+"""The critic chooses what is said, evaluations included."""
+IN_STEP: dict[str, Any] = {"cluster": {"chunk": 4, "lag": 0}}
+
+
+def _check_same(there: Path, here: Path) -> None:
+    """To the last bit: weights, optimizers, metrics."""
+    weights, rows = _fingerprint(there)
+    own = [{key: row.pop(key) for key in list(row) if key.partition("/")[2] in FAR} for row in rows]
+    assert (weights, rows) == _fingerprint(here)
+    assert {row["rollout/iterations_behind_max"] for row in own if row} == {0.0}
+    _check_account(there)
+
+
+def test_without_lag_a_run_is_the_same_as_without_a_cluster(cluster: Machines, tmp_path: Path) -> None:
+    config = _config(**CHOSEN, iterations=2)
+    archer.train(config, tmp_path / "here")
+    archer.train(overlay(config, IN_STEP, "test"), tmp_path / "there", cluster=Cluster(cluster.address, 1))
+    _check_same(tmp_path / "there", tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_it_is_the_same_even_if_players_and_ledger_die(cluster: Machines, tmp_path: Path) -> None:
     over = tmp_path / "over"  # until then, each step takes its time
     over.touch()
     slow = {"env": {"name": "tests.worlds:Slow", "options": {"seconds": 0.2, "until": str(over)}}}
-    config = overlay(_config(eval={"every": 2, "games": 8, "final_games": 8, "best_of": 2}), slow, "test")
+    config = overlay(_config(**CHOSEN), slow, "test")
     archer.train(config, tmp_path / "here")
     over.unlink()
     there = tmp_path / "there"
     with ThreadPoolExecutor(1) as learner:
-        far = overlay(config, {"cluster": {"chunk": 4, "lag": 0}}, "test")
-        trained = learner.submit(archer.train, far, there, cluster=Cluster(cluster.address, 2))
+        trained = learner.submit(
+            archer.train, overlay(config, IN_STEP, "test"), there, cluster=Cluster(cluster.address, 2)
+        )
         try:
             for kind in ("PlayerActor", "LedgerActor"):
                 before = _acknowledged(there)
@@ -106,11 +127,7 @@ def test_without_lag_a_run_is_the_same_as_without_a_cluster_even_if_players_and_
         finally:
             over.touch()
         trained.result()
-    weights, rows = _fingerprint(there)
-    own = [{key: row.pop(key) for key in list(row) if key.partition("/")[2] in FAR} for row in rows]
-    assert (weights, rows) == _fingerprint(tmp_path / "here")
-    assert {row["rollout/iterations_behind_max"] for row in own if row} == {0.0}
-    _check_account(there)
+    _check_same(there, tmp_path / "here")
 
 
 @pytest.mark.slow
@@ -177,7 +194,9 @@ def test_a_learner_that_was_killed_goes_on_with_what_was_acknowledged(cluster: M
 @pytest.mark.parametrize(
     ("fault", "error", "reason"),
     [
-        ("raise", EnvironmentFailure, "failed in 4 of 4 games .*the shop is closed"),
+        pytest.param(
+            "raise", EnvironmentFailure, "failed in 4 of 4 games .*the shop is closed", marks=pytest.mark.slow
+        ),
         ("long", ValueError, r"rollout\.max_tokens=64 is too small"),
     ],
 )

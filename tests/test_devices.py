@@ -31,10 +31,11 @@ from tests.pair import run_pair
 from tests.test_training import SMALL
 from tests.worlds import Echo, Misbehaving
 
+pytestmark = pytest.mark.xdist_group("devices")  # what several of them look at is made once
 SCENES = [
     *(f"{case}.full.whole" for case in ("clone", "baseline", "kept")),
-    *(f"{case}.full.sharded" for case in ("starts", "averaged", "muon", "awr", "reinforce", "tokens")),
-    *("awr.lora.sharded", "recomputed.lora.sharded", "td.lora.whole"),
+    *(f"{case}.full.sharded" for case in ("starts", "muon", "awr", "tokens")),
+    *("awr.lora.sharded", "td.lora.whole"),
 ]
 MORE = [
     f"{case}.{kind}.{placing}"
