@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from archer.files import sync, write_json
+from archer.quantised import is_quantised, restore
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -131,10 +132,12 @@ def save_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> 
     """Write the per-parameter state of a network's optimizers; their settings come from the run's configuration."""
     tensors: dict[str, Tensor] = {}
     for number, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
-        for index, values in state.items():
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        for index, parameter in enumerate(parameters):
+            values: dict[str, Any] = optimizer.state.get(parameter, {})
             for name, value in values.items():
-                tensors[f"{number}.{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+                if not name.startswith("qmap"):  # what eight bits stand for, the same everywhere
+                    tensors[f"{number}.{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_file(tensors, path)
 
 
@@ -145,4 +148,7 @@ def load_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> 
         number, index, name = key.split(".", 2)
         states[int(number)].setdefault(int(index), {})[name] = tensor
     for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if is_quantised(optimizer):
+            restore(optimizer, state)
+        else:
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

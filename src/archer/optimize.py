@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from archer.quantised import adamw
+
 
 class Optimizer:
     """AdamW over one network's parameters with its own gradient clipping; Muon for its matrices where asked for.
@@ -18,10 +20,18 @@ class Optimizer:
         is frequent: small networks learn to look things up in a conversation several times sooner.
     clip: largest gradient norm.
     weight_decay: decoupled weight decay of both.
+    states: what AdamW's are kept in, `float32`, `8-bit` or `paged-8-bit`.
     """
 
     def __init__(
-        self, module: nn.Module, *, lr: float, clip: float, weight_decay: float = 0.0, matrix_lr: float = 0.0
+        self,
+        module: nn.Module,
+        *,
+        lr: float,
+        clip: float,
+        weight_decay: float = 0.0,
+        matrix_lr: float = 0.0,
+        states: str = "float32",
     ) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         matrices = hidden_matrices(module) if matrix_lr else []
@@ -29,6 +39,8 @@ class Optimizer:
         rest = [p for p in self.parameters if id(p) not in apart]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True)
+            if states == "float32"
+            else adamw(rest, lr=lr, weight_decay=weight_decay, states=states)
         ]
         if matrices:
             self.parts.append(torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay))
@@ -46,8 +58,7 @@ class Optimizer:
 
         Weights that add up to 1 make gradient accumulation an exact mean. A generator keeps one graph alive at a time.
         """
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
+        self.release()
         for loss, weight in losses:
             (loss * weight).backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
@@ -58,6 +69,11 @@ class Optimizer:
         for part in self.parts:
             part.step()
         return float(norm)
+
+    def release(self) -> None:
+        """Forget the gradients, which take as much memory as what learns; the next step begins with none anyway."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
 
 
 def split(count: int, pieces: int) -> list[slice]:

@@ -34,6 +34,7 @@ from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
+from archer.quantised import check_states
 from archer.replay import Replay
 from archer.rollout.best_of import play_best_of
 from archer.rollout.layouts import layout_of
@@ -99,7 +100,11 @@ class Run:
 
 
 def prepare(config: RunConfig) -> None:
-    """Settings of the process: threads, and a generator that no run should depend on but a model's dropout may."""
+    """Settings of the process: threads, and a generator that no run should depend on but a model's dropout may.
+
+    ValueError where the device cannot do what the settings ask of it.
+    """
+    check_states({part.states for part in config.optimized.values()}, config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

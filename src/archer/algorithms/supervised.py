@@ -87,4 +87,5 @@ def _clone(
         optimizer.step([(loss, 1.0)])
         losses.append(metrics["loss"])
         report({f"{stage}/loss": metrics["loss"]})
+    optimizer.release()
     return float(np.mean(losses[-(len(losses) // config.epochs) :]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from archer.config.learning import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig
+from collections.abc import Mapping
+
+from archer.config.learning import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig, OptimizerConfig
 from archer.config.parts import DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
 
 
@@ -27,6 +29,16 @@ def check_combination(
     _check_start(critic_start, actor_start, critic)
     _check_policy(rollout, actor, replay_turns)
     _check_adapters(model, rollout)
+
+
+def check_device(device: str, optimized: Mapping[str, OptimizerConfig]) -> None:
+    """Raise ValueError for what ``device`` cannot do."""
+    for name, part in optimized.items():
+        if part.states == "paged-8-bit" and device == "cpu":
+            raise ValueError(
+                f"{name}.states='paged-8-bit' moves between a GPU and its host, and device='cpu' has the one memory; "
+                "set it to 8-bit"
+            )
 
 
 def _check_data(

@@ -16,8 +16,9 @@ from archer.optimize import Optimizer
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     """The optimizer that a network's settings describe."""
     return Optimizer(
-        module, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay
-    )
+        module, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay,
+        states=config.states,
+    )  # fmt: skip
 
 
 @dataclass
@@ -59,6 +60,12 @@ class Agent:
         assert self.behavior is not None, "only where one plays ahead"
         self.behavior.load_state_dict(self.policy.state_dict())
         self.behavior_version = self.policy_version
+
+    def release_gradients(self) -> None:
+        """Forget all gradients: while one network learns or plays, those of the others are in the way."""
+        for optimizer in (self.actor_optimizer, self.critic_optimizer, self.baseline_optimizer):
+            if optimizer is not None:
+                optimizer.release()
 
     @property
     def learned_critic(self) -> Critic:
