@@ -78,8 +78,8 @@ class ModelConfig:
         if self.attention not in (None, "sdpa", "eager"):
             raise ValueError(
                 f"attention={self.attention!r} is not sdpa or eager: a row of a batch holds several conversations and "
-                "the branches of their siblings, which takes a mask of any form. Kernels like flash_attention_2 have none, "
-                "and flex_attention has no way back on a processor and was never tried on anything else"
+                "the branches of their siblings, which takes a mask of any form. Kernels like flash_attention_2 have "
+                "none, and flex_attention has no way back on a processor and was never tried on anything else"
             )
 
 
