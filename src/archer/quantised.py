@@ -58,3 +58,15 @@ def restore(optimizer: Any, states: Mapping[int, Mapping[str, Tensor]]) -> None:
                     else:
                         own[name].copy_(value)
             number += 1
+
+
+PAGED_FROM = 100_000
+"""Numbers from which on bitsandbytes puts a state into memory that moves."""
+
+
+def state_bytes(size: int, states: str) -> tuple[int, int]:
+    """Bytes that both states of a parameter of ``size`` numbers take on the device, and on the host if need be."""
+    if states == "float32" or size < FEWEST:
+        return 8 * size, 0
+    scales = 8 * -(-size // BLOCK)
+    return (scales, 2 * size) if states == "paged-8-bit" and size >= PAGED_FROM else (2 * size + scales, 0)

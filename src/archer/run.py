@@ -32,6 +32,7 @@ from archer.envs.hosting import Hosting
 from archer.files import write_json
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
+from archer.models.critic import Critic
 from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
 from archer.quantised import check_states
@@ -115,19 +116,8 @@ def assemble(
 ) -> Run:
     """A run at iteration 0 around a trained or untrained actor, with everything else fresh."""
     make_env = None if target is None else make_factory(target, config.env.options)
-    agent = Agent(actor=actor, actor_optimizer=make_optimizer(actor, config.actor))
-    if config.critic.method != "none":
-        agent.critic = begin_critic(config, actor, demonstrations)
-        agent.target_critic = agent.critic.target()
-        agent.critic_optimizer = make_optimizer(agent.critic, config.critic)
-    if config.actor.averages:
-        agent.mean = deepcopy(actor).requires_grad_(False)
-    if config.rollout.overlap:
-        agent.behavior = deepcopy(actor).requires_grad_(False)
-    if config.actor.method == "baseline":
-        agent.baseline = TokenBaseline.from_actor(actor).to(config.device)
-        agent.baseline.value.set_units(0.0, agent.learned_critic.unit)  # advantages lie around 0
-        agent.baseline_optimizer = make_optimizer(agent.baseline, config.baseline)
+    critic = None if config.critic.method == "none" else begin_critic(config, actor, demonstrations)
+    agent = equip(config, actor, critic)
     return Run(
         config=config,
         folder=folder,
@@ -139,6 +129,24 @@ def assemble(
         sampler=SiblingSampler(agent.policy, Sampling.of(config.rollout)),
         kept_values=KeptValues(config.critic.keep_values) if config.critic.keep_values else None,
     )
+
+
+def equip(config: RunConfig, actor: Actor, critic: Critic | None) -> Agent:
+    """Everything that learns with an actor and a critic, or is kept beside them."""
+    agent = Agent(actor=actor, actor_optimizer=make_optimizer(actor, config.actor))
+    if critic is not None:
+        agent.critic = critic
+        agent.target_critic = critic.target()
+        agent.critic_optimizer = make_optimizer(critic, config.critic)
+    if config.actor.averages:
+        agent.mean = deepcopy(actor).requires_grad_(False)
+    if config.rollout.overlap:
+        agent.behavior = deepcopy(actor).requires_grad_(False)
+    if config.actor.method == "baseline":
+        agent.baseline = TokenBaseline.from_actor(actor).to(config.device)
+        agent.baseline.value.set_units(0.0, agent.learned_critic.unit)  # advantages lie around 0
+        agent.baseline_optimizer = make_optimizer(agent.baseline, config.baseline)
+    return agent
 
 
 def inherit(run: Run, begun: Beginning) -> bool:
