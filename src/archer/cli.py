@@ -1,4 +1,4 @@
-"""The `archer` command: train, evaluate, play, collect, export, score, doctor, compare, bench, envs, …."""
+"""The `archer` command: train, plan, evaluate, play, collect, export, score, doctor, compare, bench, envs, …."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from archer.commands import (
     Envs,
     Evaluate,
     Export,
+    Plan,
     Play,
     Presets,
     Score,
+    Settings,
     Show,
     Train,
     View,
@@ -54,8 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail("stopped" + (hint if isinstance(command, Train) else ""), 130)
 
 
-def settings(command: Train) -> RunConfig:
-    """The configuration that a train command describes."""
+def settings(command: Settings) -> RunConfig:
+    """The configuration that a command describes."""
     base, layers = RunConfig(), []
     if command.start_from is not None and command.preset is None:
         base = RunFolder.open(command.start_from).config()
@@ -124,6 +126,22 @@ def _train(command: Train) -> None:
     print_table(console, f"\n{summary.task}", rows)
 
 
+def _plan(command: Plan) -> None:
+    for name, number in (("turns", command.turns), ("tokens", command.tokens)):
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} must be at least 1, got {number}")
+    config = settings(command)
+    make_env = None if config.env.name is None else make_factory(config.env.name, config.env.options)
+    from archer.planning.advice import report
+    from archer.report.memory import print_plan
+
+    found = report(config, make_env, memory=command.memory, turns=command.turns, tokens=command.tokens)
+    if command.json:
+        print(json.dumps(found))
+    else:
+        print_plan(Console(), found)
+
+
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -135,6 +153,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 _RUNNERS: dict[type, Any] = {
     Train: _train,
+    Plan: _plan,
     Evaluate: evaluate,
     Play: play,
     CheckEnv: check_env,

@@ -12,15 +12,9 @@ Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train an agent: supervised start, then reinforcement learning by the preset's method.
+class Settings:
+    """What the settings of a run are made of."""
 
-    Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
-    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
-    """
-
-    run: Path = Path("runs/latest")
-    """Folder of the new run."""
     preset: str | None = None
     """A name from `archer presets`; left out, archer, or archer-offline where there are files and no environment."""
     env: str | None = None
@@ -35,6 +29,18 @@ class Train:
     """Conversations to learn from (.jsonl, .parquet or episode shards) in place of the task's demonstrator."""
     start_from: Path | None = None
     """Begin with this run's actor, critic and demonstrations, and its settings unless there is a preset."""
+
+
+@dataclass(frozen=True)
+class Train(Settings):
+    """Train an agent: supervised start, then reinforcement learning by the preset's method.
+
+    Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
+    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
+    """
+
+    run: Path = Path("runs/latest")
+    """Folder of the new run."""
     resume: Path | None = None
     """Go on with this run instead; it keeps its own settings."""
     tracker: tuple[Literal["wandb", "trackio"], ...] = ()
@@ -43,6 +49,23 @@ class Train:
     """Print the complete settings as YAML and stop."""
     json: Json = False
     """Print the result as one JSON object."""
+
+
+@dataclass(frozen=True)
+class Plan(Settings):
+    """Say what memory a run will need, phase by phase, and what to change where it does not fit. Nothing is loaded.
+
+    archer plan --set model.actor=PATH model.lora.rank=16 device=cuda --memory 80GB
+    """
+
+    memory: str | None = None
+    """What the device has, such as 80GB or 24GiB; left out, what this machine's has."""
+    turns: int | None = None
+    """Turns of a game; with neither this nor `--tokens`, games are as long as the demonstrations."""
+    tokens: int | None = None
+    """Tokens of a game; rollout.max_tokens unless told."""
+    json: Json = False
+    """Print one JSON object; sizes are in bytes."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +269,7 @@ class Presets:
 
 
 Command = (
-    Train | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv
+    Train | Plan | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv
     | Presets
 )  # fmt: skip
 """Whatever was asked for."""

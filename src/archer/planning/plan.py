@@ -68,8 +68,8 @@ def plan(config: RunConfig, shapes: Shapes, games: Games) -> Plan:
     """
     depth = shapes.layers
     if depth > DEPTHS[1] and shapes.alike:
-        courses = [Rehearsal(config, shapes.cut(layers), games, Pretending()).course() for layers in DEPTHS]
-        course = _longer(*courses, depth)
+        few, more = (Rehearsal(config, shapes.cut(layers), games, Pretending()).course() for layers in DEPTHS)
+        course = _longer(few, more, depth)
     else:
         course = Rehearsal(config, shapes, games, Pretending()).course()
     phases = {phase.name: Need(phase.kept, max(phase.peaks)) for phase in course.phases}

@@ -110,7 +110,7 @@ def _goes_back() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-class Pretending(TorchDispatchMode):
+class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within, whatever is done with pretended tensors is done on paper, and what is real and large becomes one of them.
 
     Storages are counted from the operation that makes them to the moment when nothing refers to them any more, those
@@ -118,7 +118,7 @@ class Pretending(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         """Bytes of all tensors that there are now."""
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
