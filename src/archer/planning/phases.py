@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from archer.algorithms import likelihood
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import CREDITS
 from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.supervised import clone
-from archer.algorithms.target_values import FreshValues, KeptValues
+from archer.algorithms.target_values import KeptValues
 from archer.config import OptimizerConfig, RunConfig, SupervisedConfig
 from archer.models.actor import Actor
-from archer.models.agent import Agent, make_optimizer
+from archer.models.agent import Agent
 from archer.models.batch import collate
 from archer.models.critic import EPISODES_AT_ONCE, values_in_parts
 from archer.models.lora import Adapted
-from archer.optimize import Optimizer
 from archer.planning.agents import Shapes, make_actor, make_critic
 from archer.planning.games import Games
 from archer.planning.playing import Players, PretendedSampler
-from archer.planning.pretending import Pretending
-from archer.quantised import state_bytes
+from archer.planning.pretending import Trace
+from archer.planning.sizes import given_back, make_states, size_of, states_of
 from archer.replay import Replay
 from archer.rollout.best_of import moment
 from archer.rollout.sampling import Sampling
-from archer.rollout.siblings import ROWS
+from archer.rollout.siblings import ROWS, SiblingSampler
 from archer.run import equip
 
 SEED = [0]
@@ -64,32 +64,50 @@ class Course:
     phases: tuple[Phase, ...]
 
 
-class Rehearsal:
-    """A run without numbers."""
+class Account(AbstractContextManager[Any], Protocol):
+    """Who keeps account of memory: ``Pretending``, or whoever holds what it says against a real run."""
 
-    def __init__(self, config: RunConfig, shapes: Shapes, games: Games, pretending: Pretending) -> None:
+    def making(self) -> AbstractContextManager[None]:
+        """Within, networks are made."""
+        ...
+
+    def course(self, run: Callable[[], Any]) -> Trace:
+        """What ``run`` takes."""
+        ...
+
+
+class Rehearsal:
+    """A run, gone through once, usually on tensors that have no numbers."""
+
+    steps = 1
+    """Gradient steps of a start; whoever goes through it for real takes two, the second of which finds states."""
+
+    def __init__(self, config: RunConfig, shapes: Shapes, games: Games, account: Account) -> None:
         self.settings = config
         # Small or not, they are counted as float32 and taken off again: no package is asked for what only takes room.
         plain = {name: dataclasses.replace(part, states="float32") for name, part in config.optimized.items()}
         self.config = dataclasses.replace(config, device="cpu", **cast(Any, plain))
-        self._shapes, self._games, self._pretending = shapes, games, pretending
-        self._players = Players(pretending, config.device)
+        self._shapes, self._games, self._account = shapes, games, account
+        self._players = Players(config.device)
         self._phases: list[Phase] = []
 
     def course(self) -> Course:
         """From the start on."""
-        with ExitStack() as stack:
-            stack.enter_context(self._pretending)
-            with self._pretending.making():
+        with self._account:
+            with self._account.making():
                 actor = make_actor(self.config, self._shapes)
             self._start(actor)
-            with self._pretending.making():
+            with self._account.making():
                 agent = equip(self.config, actor, make_critic(self.config, self._shapes, actor))
                 anchored = self.config.actor.kl and self.config.actor.method != "none"
                 anchor = deepcopy(actor).requires_grad_(False) if anchored else None
             self._start_values(agent)
             self._iterate(agent, anchor)
-            return self._account(agent, anchor)
+            return self._sum_up(agent, anchor)
+
+    def sampler(self, actor: Actor) -> SiblingSampler:
+        """Who draws utterances."""
+        return PretendedSampler(actor, Sampling.of(self.config.rollout), self._players)
 
     def _start(self, actor: Actor) -> None:
         """The supervised start."""
@@ -106,10 +124,10 @@ class Rehearsal:
             return
         if config.critic_start.epochs:
             games = self._games.several(config.critic_start.batch_games)
-            twice = dataclasses.replace(config.critic_start, epochs=1, batch_games=len(games))
+            once = dataclasses.replace(config.critic_start, epochs=1, batch_games=len(games))
             self._add(
                 "critic start",
-                lambda: start_critic(agent, [*games, *games], twice, config.critic, seed=SEED, report=_nobody),
+                lambda: start_critic(agent, games * self.steps, once, config.critic, seed=SEED, report=_nobody),
                 {agent.critic: self.settings.critic_start},
             )
         if config.actor_start.epochs:
@@ -120,24 +138,24 @@ class Rehearsal:
             )
 
     def _clone(self, actor: Actor, games: list[Any], config: SupervisedConfig) -> None:
-        twice = dataclasses.replace(config, epochs=1, batch_games=len(games))  # the second step finds states
-        clone(actor, [*games, *games], twice, seed=SEED, report=_nobody)
+        once = dataclasses.replace(config, epochs=1, batch_games=len(games))
+        clone(actor, games * self.steps, once, seed=SEED, report=_nobody)
 
     def _iterate(self, agent: Agent, anchor: Actor | None) -> None:
         """One iteration, with what the one before left."""
         config = self.config
         learned: dict[nn.Module, OptimizerConfig] = {}
-        sampler = PretendedSampler(agent.policy, Sampling.of(config.rollout), self._players)
+        sampler = self.sampler(agent.policy)
         for network, optimizer, part in (
             (agent.critic, agent.critic_optimizer, self.settings.critic),
             (agent.actor if config.actor.method != "none" else None, agent.actor_optimizer, self.settings.actor),
             (agent.baseline, agent.baseline_optimizer, self.settings.baseline),
         ):
             if network is not None and optimizer is not None:
-                _make_states(optimizer)  # the first iteration makes them, all others find them
+                make_states(optimizer)  # the first iteration makes them, all others find them
                 learned[network] = part
         if config.rollout.games:
-            self._add("playing", lambda: self._play(agent), learned)
+            self._add("playing", lambda: self.play(agent), learned)
         if agent.critic is not None:
             self._add("looking at the critic", lambda: self._judge(agent), learned)
         for name, update in self._learning(agent, anchor, sampler):
@@ -145,7 +163,7 @@ class Rehearsal:
             agent.release_gradients()
 
     def _learning(
-        self, agent: Agent, anchor: Actor | None, sampler: PretendedSampler
+        self, agent: Agent, anchor: Actor | None, sampler: SiblingSampler
     ) -> list[tuple[str, Callable[[], None]]]:
         """The updates of an iteration, of one step each."""
         config, games = self.config, self._games
@@ -175,17 +193,18 @@ class Rehearsal:
             found.append(("actor update", update_policy))
         return found
 
-    def _ask(self, agent: Agent, sampler: PretendedSampler) -> None:
+    def _ask(self, agent: Agent, sampler: SiblingSampler) -> None:
         """What is asked once for all updates of the critic, of as many games as go into one pass."""
         high = HIGH_LEVELS[self.config.critic.method]
-        count = max(EPISODES_AT_ONCE, ROWS // max(1, min(len(game) for game in self._games.pool)))
-        drawn = [self._games.several(2 * count)]
         if self.config.critic.keep_values:
-            KeptValues(1).prepare(agent, high, sampler, drawn, SEED)
-        else:
-            FreshValues(agent, high, sampler, drawn, SEED)
+            KeptValues(1).prepare(agent, high, sampler, [self._games.batch(ROWS)], SEED)
+            return
+        if high.resamples:
+            sampler.sample(self._games.batch(ROWS), 1, SEED)
+        if high.reweighs:
+            likelihood.policy_ratios(agent.policy, self._games.several(likelihood.EPISODES_AT_ONCE))
 
-    def _play(self, agent: Agent) -> None:
+    def play(self, agent: Agent) -> None:
         """An iteration's games, by whoever plays them."""
         rollout = self.config.rollout
         actor = agent.behavior or agent.policy
@@ -194,7 +213,7 @@ class Rehearsal:
             first = max(len(game.turns[0].prompt_ids) for game in self._games.pool)
             self._players.converse(actor, rows, rollout.max_tokens, first)
             return
-        sampler = PretendedSampler(actor, Sampling.of(rollout), self._players)
+        sampler = self.sampler(actor)
         self._players.refresh(actor)
         longest = min(self._games.longest, rollout.max_tokens - rollout.utterance_tokens)
         states = [np.full(max(1, longest), number, np.int32) for number in range(rows)]
@@ -216,26 +235,29 @@ class Rehearsal:
         return bool(wanted.files or wanted.games) and self.config.start_from is None
 
     def _add(self, name: str, run: Callable[[], Any], learned: dict[nn.Module, OptimizerConfig]) -> None:
-        """Go through a phase; ``learned`` are the networks whose optimizer states are there."""
-        small = sum(_given_back(network, part)[0] for network, part in learned.items())
-        course = self._pretending.course(run)
-        before = course.live[0]
-        peaks = [peak - small for peak in course.peaks()]
-        begun = name.endswith("start")  # its optimizer begins and ends with it
-        self._phases.append(Phase(name, before if begun else before - small, tuple(peaks)))
+        """Go through a phase; ``learned`` are the networks whose optimizer states are there.
 
-    def _account(self, agent: Agent, anchor: Actor | None) -> Course:
+        A start has an optimizer of its own, whose second step finds what the first, which is gone through, leaves.
+        """
+        small = sum(given_back(network, part)[0] for network, part in learned.items())
+        trace = self._account.course(run)
+        begun = name.endswith("start")
+        coming = sum(states_of(network, part) for network, part in learned.items()) if begun else 0
+        peaks = tuple(peak - small for peak in trace.peaks(coming))
+        self._phases.append(Phase(name, trace.live[0] - (0 if begun else small), peaks))
+
+    def _sum_up(self, agent: Agent, anchor: Actor | None) -> Course:
         """What there is at the end."""
         named: dict[str, nn.Module | None] = {
             "actor": agent.actor, "critic": agent.critic, "target critic": agent.target_critic,
             "running mean of the actor": agent.mean, "actor that plays": agent.behavior, "anchor": anchor,
             "token baseline": agent.baseline,
         }  # fmt: skip
-        networks = {name: _bytes(network.state_dict().values()) for name, network in named.items() if network}
+        networks = {name: size_of(network.state_dict().values()) for name, network in named.items() if network}
         if isinstance(agent.actor.model, Adapted):
             whole = agent.actor.model.base.model
-            adapters = [p for p in whole.parameters() if p.requires_grad]
-            networks = {"frozen model": _bytes(whole.parameters()) - _bytes(adapters)} | networks
+            adapters = [p for name, p in whole.named_parameters() if "lora_" in name]
+            networks = {"frozen model": size_of(whole.parameters()) - size_of(adapters)} | networks
         states: dict[str, int] = {}
         beside = 0
         for name, network, optimizer, part in (
@@ -244,8 +266,8 @@ class Rehearsal:
             ("token baseline", agent.baseline, agent.baseline_optimizer, self.settings.baseline),
         ):
             if network is not None and optimizer is not None:
-                saved, hosted = _given_back(network, part)
-                kept = _bytes(
+                saved, hosted = given_back(network, part)
+                kept = size_of(
                     value for one in optimizer.parts for state in one.state.values() for value in state.values()
                 )
                 states[name] = kept - saved if kept else 0
@@ -253,35 +275,10 @@ class Rehearsal:
         return Course(networks, states, beside, tuple(self._phases))
 
 
-def _given_back(network: nn.Module, part: OptimizerConfig) -> tuple[int, int]:
-    """Bytes that AdamW's states take less on the device than in float32, and bytes that they may take on the host."""
-    if part.states == "float32":
-        return 0, 0
-    optimizer: Optimizer = make_optimizer(network, dataclasses.replace(part, states="float32"))
-    sizes = [p.numel() for group in optimizer.parts[0].param_groups for p in group["params"]]
-    on_device, on_host = (
-        sum(column) for column in zip(*(state_bytes(size, part.states) for size in sizes), strict=True)
-    )
-    return 8 * sum(sizes) - on_device, on_host
-
-
-def _make_states(optimizer: Optimizer) -> None:
-    """Let an optimizer take a step, so that it keeps what it will keep."""
-    for parameter in optimizer.parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    for part in optimizer.parts:
-        part.step()
-    optimizer.release()
-
-
 def _holding(games: list[Any]) -> Replay:
     replay = Replay(sum(len(game) for game in games))
     replay.add(games)
     return replay
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 def _nobody(metrics: dict[str, float]) -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from archer.models.actor import Actor
-from archer.planning.pretending import Pretending
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, Store, TorchBackend, backend_for
 from archer.rollout.cache import SlotCache
 from archer.rollout.decoders import AnyDecoder
@@ -35,8 +34,7 @@ class _Kernels(CompiledBackend):
 class Players:
     """Decoders of a run's actors, on a processor or elsewhere."""
 
-    def __init__(self, pretending: Pretending, device: str) -> None:
-        self._pretending = pretending
+    def __init__(self, device: str) -> None:
         compiled = device == "cpu" and isinstance(backend_for(torch.device("cpu")), CompiledBackend)
         self.backend: Backend = _Kernels() if compiled else TorchBackend()
         self._decoders: WeakKeyDictionary[Actor, _Fused | AnyDecoder] = WeakKeyDictionary()

@@ -46,7 +46,7 @@ _PICKING = {
 
 
 @dataclass
-class Course:
+class Trace:
     """Bytes after every operation, and where a model of another depth would be at the same."""
 
     live: list[int]
@@ -84,9 +84,9 @@ class Course:
                 self._cuts += [layers[0], layers[1], layers[-1], self._ended]
                 self._left_out.add(layers[1])
 
-    def peaks(self) -> list[int]:
+    def peaks(self, coming: int = 0) -> list[int]:
         """The most in every piece: forward those around, before and behind the first and the last layer of each model,
-        back a quarter of the way each."""
+        back a quarter of the way each. ``coming`` bytes count as there all the time, which only the end adds."""
         found: list[int] = []
         begin = 0
         for end in range(1, len(self.live) + 1):
@@ -101,7 +101,8 @@ class Course:
                 if a in between:
                     between.remove(a)
                 else:
-                    found.append(max(self.live[a:b], default=self.live[min(a, len(self.live) - 1)]))
+                    most = max(self.live[a:b], default=self.live[min(a, len(self.live) - 1)])
+                    found.append(most if end == len(self.live) else most + coming)
             begin = end
         return found
 
@@ -124,7 +125,7 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._known: dict[int, weakref.ref[Any]] = {}
         self._making = False
-        self._course = Course([])
+        self._trace = Trace([])
 
     @contextmanager
     def making(self) -> Iterator[None]:
@@ -137,15 +138,15 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._making = False
 
-    def course(self, run: Callable[[], Any]) -> Course:
+    def course(self, run: Callable[[], Any]) -> Trace:
         """Go through ``run`` and keep account of it.
 
         What only refers to itself goes at the end of it, not at any moment that the collector chooses.
         """
         gc.collect()
-        self._course = course = Course([self.live])
+        self._trace = trace = Trace([self.live])
         gc.disable()
-        hooks = [register_module_forward_pre_hook(course.enter), register_module_forward_hook(course.leave)]
+        hooks = [register_module_forward_pre_hook(trace.enter), register_module_forward_hook(trace.leave)]
         try:
             run()
         finally:
@@ -153,7 +154,7 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 hook.remove()
             gc.enable()
         gc.collect()
-        return course
+        return trace
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
@@ -167,8 +168,7 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return given[0]
             if function in _PICKING:
                 arguments = (arguments[0], _numbered(arguments[1]), *arguments[2:])
-            with self._fake:
-                found = function(*arguments, **named)
+            found = self._fake.dispatch(function, types, arguments, named)
         else:
             found = self._of_real(function, arguments, named, sum(tensor.numel() for tensor in given), not given)
         converter = self._fake.fake_tensor_converter.meta_converter
@@ -177,7 +177,7 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(found):
             if isinstance(leaf, Tensor):
                 self._count(leaf)
-        self._course.note(self.live)
+        self._trace.note(self.live)
         return found
 
     def _of_real(
