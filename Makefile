@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 SEED ?= 0
 
-.PHONY: demo test check docs clean
+.PHONY: demo test slow check docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -19,6 +19,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+slow: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -172,6 +172,9 @@ class Reader:
         if words[0] == "python" and (self.folder / words[1]).is_file():
             if runs:
                 runpy.run_path(words[1], run_name="__main__")
+        elif words[0] in ("torchrun", "accelerate"):  # of several processes: read, as they are tested elsewhere
+            assert not runs, f"mark as not run: {line!r}"
+            parse(words[words.index("archer") + 1 :])
         elif words[0] != "archer":
             assert not runs or line.startswith(OTHER_PROGRAMS), f"nothing is known about {line!r}"
         elif runs:

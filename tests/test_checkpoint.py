@@ -17,9 +17,9 @@ from archer.checkpoint import (
     latest_checkpoint,
     load_module,
     load_optimizers,
+    optimizer_state,
     save_checkpoint,
-    save_module,
-    save_optimizers,
+    save_tensors,
 )
 from archer.optimize import Optimizer
 
@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up_anywhere_leaves_the_last_checkpoint(
     assert save_checkpoint(tmp_path, 2, _fill, keep=1).name == "000002"
 
 
-@pytest.mark.parametrize("write", ["save_module(folder / 'm', big)", "tokenizer.save(str(folder / 't'))"])
+@pytest.mark.parametrize("write", ["save_tensors(folder / 'm', big.state_dict())", "tokenizer.save(str(folder / 't'))"])
 def test_a_full_disk_is_told_through_libraries_that_hide_the_os_error(tmp_path: Path, write: str) -> None:
     """A real limit on file size: safetensors and tokenizers raise errors of their own, which are no OSError."""
     script = f"""
@@ -63,11 +63,11 @@ import resource, sys
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models
-from archer.checkpoint import CheckpointError, save_checkpoint, save_module
+from archer.checkpoint import CheckpointError, save_checkpoint, save_tensors
 folder = Path(sys.argv[1])
 big = torch.nn.Linear(300, 300)
 tokenizer = Tokenizer(models.WordLevel({{str(i): i for i in range(9000)}}, unk_token="0"))
-save_checkpoint(folder, 1, lambda folder: save_module(folder / "m", torch.nn.Linear(2, 2)), keep=1)
+save_checkpoint(folder, 1, lambda folder: save_tensors(folder / "m", torch.nn.Linear(2, 2).state_dict()), keep=1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     save_checkpoint(folder, 2, lambda folder: {write}, keep=1)
@@ -179,8 +179,8 @@ def test_an_optimizer_continues_exactly(tmp_path: Path, matrix_lr: float) -> Non
 
     layer, optimizer = fresh()
     steps(layer, optimizer, 3)
-    save_module(tmp_path / "m.safetensors", layer)
-    save_optimizers(tmp_path / "o.safetensors", optimizer.parts)
+    save_tensors(tmp_path / "m.safetensors", layer.state_dict())
+    save_tensors(tmp_path / "o.safetensors", optimizer_state(optimizer.parts))
     steps(layer, optimizer, 3)
     again, other = fresh()
     load_module(tmp_path / "m.safetensors", again)

@@ -15,9 +15,10 @@ import yaml
 import archer.api
 import archer.collecting
 import archer.doctoring
+import archer.measuring
 import archer.training
 from archer.config import RunConfig
-from archer.settings import flatten, overlay, to_dict
+from archer.settings import ARGUMENTS, flatten, overlay, to_dict
 from tests.conftest import Command
 from tests.pages import Block, Reader, blocks_of, commands_of, given, provide
 
@@ -71,7 +72,7 @@ def in_small(monkeypatch: pytest.MonkeyPatch) -> None:
         return train(None if resume else _small(config or RunConfig()), *arguments, resume=resume, **more)
 
     monkeypatch.setattr(archer.training, "train", little)
-    monkeypatch.setattr(archer.training, "plot_curve", lambda *arguments, **more: None)  # as long as all the rest
+    monkeypatch.setattr(archer.measuring, "plot_curve", lambda *arguments, **more: None)  # as long as all the rest
     for forbidden in ("archer.view.server.serve", "archer.benchmarks.bench.bench"):  # for ever, and for minutes
         monkeypatch.setattr(forbidden, _refuse)
     for module, name, place in (
@@ -194,7 +195,7 @@ def test_settings_and_metrics_that_are_named_exist(shared: tuple[Path, Path]) ->
         for name in setting.findall(text):
             found += 1
             if not name.endswith((".md", ".parquet", ".jsonl")):
-                assert name in known or name.startswith("env.options"), f"{_named(page)}: there is no setting {name}"
+                assert name in known or name.startswith(tuple(ARGUMENTS)), f"{_named(page)}: there is no setting {name}"
         for name in metric.findall(text):
             found += 1
             name = name.removeprefix("env_")  # failures are counted by their kind

@@ -16,7 +16,7 @@ from archer.algorithms.presets import PRESETS
 from archer.config import RunConfig
 from archer.gathering import collect
 from archer.models.batch import collate
-from archer.run import restore
+from archer.resuming import restore
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build
 

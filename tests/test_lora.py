@@ -26,9 +26,9 @@ from archer.models.critic import CausalCritic
 from archer.models.lora import Adapted
 from archer.models.passes import Passes
 from archer.optimize import hidden_matrices
+from archer.resuming import restore
 from archer.rollout.chat import Chat
 from archer.rollout.demonstrations import to_episode
-from archer.run import restore
 from archer.runfolder import RunFolder
 from archer.settings import overlay
 from tests.families import save_family

@@ -7,13 +7,21 @@ import math
 from copy import deepcopy
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import CREDITS
 from archer.algorithms.low import LOW_LEVELS, awr, baseline, cloning, filtered, ppo, reinforce
-from archer.algorithms.low.spoken import ADVANTAGES, Spoken, played_advantage, siblings_advantage, value_advantage
+from archer.algorithms.low.spoken import (
+    ADVANTAGES,
+    Spoken,
+    engine_trust,
+    played_advantage,
+    siblings_advantage,
+    value_advantage,
+)
 from archer.config import ActorConfig, BaselineConfig
 from archer.losses import clip_loss, weighted_cloning_loss
 from archer.models.actor import Actor
@@ -23,19 +31,26 @@ from archer.models.critic import Values
 from archer.models.token_baseline import TokenBaseline
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
-from archer.types import Episode
+from archer.types import Episode, Utterance
 from tests.conftest import SAMPLING
 
 FRESH: dict[str, Any] = {"utterances": "fresh", "advantage": "siblings"}
 
 
-def _spoken(logprobs: torch.Tensor, advantage: list[float], sampled: list[float] | None = None) -> Spoken:
+def _spoken(
+    logprobs: torch.Tensor,
+    advantage: list[float],
+    sampled: list[float] | None = None,
+    trust: tuple[float, ...] = (1.0, 1.0, 1.0),
+    baseline: float = 0.0,
+) -> Spoken:
     """Two utterances, of two tokens and of one."""
     return Spoken(
         logprobs=logprobs,
         sampled=logprobs.detach().clone() if sampled is None else torch.tensor(sampled),
+        trust=torch.tensor(trust),
         advantage=torch.tensor(advantage)[torch.tensor([0, 0, 1])],
-        baseline=torch.zeros(3),
+        baseline=torch.full((3,), baseline),
         utterances=2,
         unit=2.0,
     )
@@ -96,6 +111,65 @@ def test_ppo_at_its_first_step_is_reinforce(logprobs: torch.Tensor) -> None:
     spoken = _spoken(logprobs, [2.0, -1.0])
     config = ActorConfig(method="ppo", epochs=1)
     assert _gradient(ppo, spoken, config) == pytest.approx(_gradient(reinforce, spoken, config))
+
+
+def test_tokens_of_another_engine_count_by_what_the_learner_finds_of_them() -> None:
+    def said(learner: list[float], engine: list[float] | None) -> Utterance:
+        given = None if engine is None else np.log(np.array(engine, np.float32))
+        return Utterance(np.zeros(len(learner), np.int32), np.log(np.array(learner, np.float32)), "", given)
+
+    found = engine_trust([said([0.5, 0.2, 0.9], [0.25, 0.4, 0.1]), said([0.3], None)], 3.0)
+    assert found.tolist() == pytest.approx([2.0, 0.5, 3.0, 1.0])  # 0.9 / 0.1 = 9 is cut to 3
+
+
+def test_policy_gradients_are_weighed_by_that_and_likelihoods_are_not(logprobs: torch.Tensor) -> None:
+    config, trust = ActorConfig(method="ppo"), (2.0, 0.5, 1.5)
+    spoken = _spoken(logprobs, [2.0, -1.0], trust=trust)
+    # -w A / N: -2 · 2 / 2, -½ · 2 / 2, -1.5 · (-1) / 2
+    assert _gradient(reinforce, spoken, config) == pytest.approx([-2.0, -0.5, 0.75])
+    assert _gradient(ppo, spoken, config) == pytest.approx([-2.0, -0.5, 0.75])
+    # -w (A - b) / N with b = 1
+    less = _spoken(logprobs, [2.0, -1.0], trust=trust, baseline=1.0)
+    assert _gradient(baseline, less, config) == pytest.approx([-1.0, -0.25, 1.5])
+    # Ratios to the policy that played are 1.5, 1 and 0.5 as ever: what is clipped does not depend on the engine.
+    moved = _spoken(
+        logprobs, [2.0, -1.0], [p - math.log(r) for p, r in zip(LOGPROBS, (1.5, 1.0, 0.5), strict=True)], trust
+    )
+    # clipped; -w ρ A / N = -½ · 1 · 2 / 2; clipped
+    assert _gradient(ppo, moved, config) == pytest.approx([0.0, -0.5, 0.0])
+    for method in (awr, filtered, cloning):
+        assert _gradient(method, spoken, config) == _gradient(method, _spoken(logprobs, [2.0, -1.0]), config)
+
+
+@pytest.mark.parametrize(("method", "weighed"), [("reinforce", True), ("ppo", True), ("awr", False)])
+def test_an_update_counts_what_another_engine_said_up_to_the_cap(
+    method: Any, weighed: bool, agent: Agent, episodes: list[Episode]
+) -> None:
+    """The engine found all of it e times less likely than the learner: every token is at the cap."""
+
+    def updated(cap: float, told: list[Episode]) -> dict[str, float]:
+        own, replay = deepcopy(agent), Replay(1000)
+        replay.add(told)
+        config = ActorConfig(method=method, updates=1, batch_turns=8, demonstrations=0.0, ratio_cap=cap)
+        return update_actor(own, None, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[3])
+
+    elsewhere = [
+        dataclasses.replace(
+            episode,
+            turns=tuple(
+                dataclasses.replace(
+                    turn, utterance=dataclasses.replace(turn.utterance, engine_logprobs=turn.utterance.logprobs - 1)
+                )
+                for turn in episode.turns
+            ),
+        )
+        for episode in episodes
+    ]
+    here, one, two = updated(2.0, episodes), updated(1.0, elsewhere), updated(2.0, elsewhere)
+    assert "actor/engine_capped" not in here
+    assert one["actor/loss"] == here["actor/loss"]
+    assert two["actor/loss"] == pytest.approx((2 if weighed else 1) * here["actor/loss"], rel=1e-5)
+    assert two.get("actor/engine_capped") == (1.0 if weighed else None)
 
 
 def test_one_sibling_and_v_give_the_papers_advantage() -> None:

@@ -15,8 +15,8 @@ import archer.training
 from archer.api import load_critic
 from archer.checkpoint import latest_checkpoint
 from archer.replay import Replay
+from archer.resuming import restore
 from archer.rollout.best_of import play_best_of
-from archer.run import restore
 from archer.runfolder import RunFolder
 from archer.storage import read_shard, shard_path
 from tests.test_offline import _config
@@ -101,7 +101,7 @@ def test_in_archer_the_critic_chooses_what_is_played_and_not_what_is_measured(
         chosen.append(len(seeds))
         return original(count, critic, actor, env, seeds, **keywords)
 
-    monkeypatch.setattr("archer.run.play_best_of", counted)
+    monkeypatch.setattr("archer.rollout.best_of.play_best_of", counted)
     archer.train(_config("archer", TASK, **PLAY), tmp_path / "run")
     assert chosen == [16] * 3  # three iterations, none of the evaluations
 
@@ -114,12 +114,10 @@ def test_the_critic_chooses_in_every_game_of_chai(tmp_path: Path, monkeypatch: p
         chosen.append(count)
         return original(count, *arguments, **keywords)
 
-    monkeypatch.setattr("archer.run.play_best_of", counted)
+    monkeypatch.setattr("archer.rollout.best_of.play_best_of", counted)
     archer.train(_config("chai", TASK, **PLAY), tmp_path / "run")
     assert chosen == [5] * 5  # three iterations, and the evaluations at both ends
-    run = archer.load(tmp_path / "run")
-    monkeypatch.setattr("archer.api.play_best_of", counted)
-    archer.evaluate(run, episodes=4)
+    archer.evaluate(archer.load(tmp_path / "run"), episodes=4)
     assert chosen[5:] == [5]
     first, last = (
         tmp_path / "run" / "checkpoints" / step / "actor" / "model.safetensors" for step in ("000000", "000003")

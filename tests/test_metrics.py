@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from archer.metrics import MetricLog, make_tracker, mean_ci95
+from archer.metrics import MetricLog, episode_metrics, make_tracker, mean_ci95
 from archer.metricsfile import read_metrics, truncate_metrics
+from archer.types import End, Episode, Turn, Utterance
 
 
 def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
@@ -124,3 +126,24 @@ def test_metrics_survive_a_kill_and_are_taken_back(tmp_path: Path) -> None:
 def test_intervals_by_hand() -> None:
     # mean 2, sample variance 1, 1.96 · 1/√3
     assert mean_ci95([1.0, 2.0, 3.0]) == pytest.approx((2.0, 1.1316), abs=1e-4)
+
+
+def _game(*logprobs: list[float]) -> Episode:
+    prompt = np.arange(3, dtype=np.int32)
+    said = [Utterance(np.zeros(len(one), np.int32), np.array(one, np.float32), "x") for one in logprobs]
+    turns = tuple(Turn(prompt, one, "?", 0.0) for one in said)
+    return Episode(turns, End.TERMINATED, prompt, seed=0, task="toy", policy_version=0)
+
+
+def test_the_entropy_is_the_mean_surprise_of_a_token() -> None:
+    # 1 + 2 + 3 + 0.5 over four tokens, of whichever game and turn
+    found = episode_metrics([_game([-1.0, -2.0], [-3.0]), _game([-0.5])], "rollout")
+    assert found["rollout/entropy"] == pytest.approx(6.5 / 4)
+    # A person's or a script's words have no log-probability.
+    assert episode_metrics([_game([-1.0], [math.nan])], "x")["x/entropy"] == pytest.approx(1.0)
+    assert "x/entropy" not in episode_metrics([_game([math.nan])], "x")
+
+
+def test_of_an_even_choice_the_entropy_is_the_logarithm_of_the_choices() -> None:
+    games = [_game([-math.log(8.0)] * 5) for _ in range(3)]
+    assert episode_metrics(games, "eval")["eval/entropy"] == pytest.approx(math.log(8.0))

@@ -27,3 +27,5 @@ def test_the_quickstart_runs_and_shows_what_it_promises(tmp_path: Path, monkeypa
     assert " -> " in told and "advantage" in told and "return" in told
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert {"text/html", "image/png"} <= kinds, "the run shows itself as a table, and its curve as a picture"
+    pages = [output["data"]["text/html"] for output in shown if "text/html" in output.get("data", {})]
+    assert any("<caption" in page and "advantage" in page for page in pages), "games show what the critic thought"

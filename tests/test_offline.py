@@ -18,7 +18,7 @@ from archer.cli import main
 from archer.collecting import collect_scripted
 from archer.config import RunConfig
 from archer.conversations import ConversationError, write_conversations
-from archer.run import restore
+from archer.resuming import restore
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build
 from tests.test_learning import TASK

@@ -126,9 +126,12 @@ def test_how_it_attends_changes_no_gradient(kind: str, actor: Actor) -> None:
     called: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         fused = torch.nn.functional.scaled_dot_product_attention
-        patch.setattr(
-            "torch.nn.functional.scaled_dot_product_attention", lambda *a, **k: (called.append(1), fused(*a, **k))[1]
-        )
+
+        def counted(*arguments: Any, **named: Any) -> Tensor:
+            called.append(1)
+            return fused(*arguments, **named)
+
+        patch.setattr("torch.nn.functional.scaled_dot_product_attention", counted)
         wanted, wanted_gradients = _gradients(_critic(plain), episodes)
         assert len(called) == plain.network.config.num_hidden_layers
         found, gradients = _gradients(_critic(other), episodes)

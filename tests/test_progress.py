@@ -57,3 +57,36 @@ def test_a_terminal_gets_a_bar(
     err = capsys.readouterr().err
     assert "supervised start" in err and "1/2" in err and "loss 1.5" in err and "training" in err
     assert "return -12.3  Q loss 0.5" in err  # on a line of its own, never squeezed
+
+
+def test_games_are_counted_with_an_estimate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("archer.progress.time.monotonic", lambda: now[0])
+    with Progress() as progress:
+        progress.stage("playing", 40, unit="games")
+        now[0] += 10
+        progress.count(8)  # 8 in 10 s leave 32 for 40 s
+        progress.count(0)
+        now[0] += 1
+        progress.count(2)  # too soon
+        now[0] += 30
+        progress.count(30)
+        progress.stage("judging", 2, unit="games")
+        progress.count(2)  # at once: not worth another line
+    assert capsys.readouterr().err.splitlines() == [
+        "playing: 40 games", "playing 8/40  40 s left", "playing 40/40  in 41 s", "judging: 2 games",
+    ]  # fmt: skip
+
+
+def test_a_stage_that_fails_leaves_no_bar_behind(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with pytest.raises(RuntimeError), Progress() as progress:
+        progress.stage("playing", 2, unit="games")
+        raise RuntimeError("the environment failed")
+    err = capsys.readouterr().err
+    assert "0/2" in err and err.rindex("\x1b[?25h") > err.rindex("\x1b[?25l")  # the cursor is shown again

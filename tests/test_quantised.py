@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import archer
-from archer.checkpoint import load_optimizers, save_optimizers
+from archer.checkpoint import load_optimizers, optimizer_state, save_tensors
 from archer.config import RunConfig
 from archer.optimize import Optimizer
 from archer.quantised import check_states
@@ -39,7 +39,7 @@ def _steps(network: nn.Module, optimizer: Optimizer, first: int, count: int) -> 
 def test_states_take_a_byte_a_number_and_a_scale_a_block(tmp_path: Path) -> None:
     network, optimizer = _learner()
     _steps(network, optimizer, 0, 1)
-    save_optimizers(tmp_path / "states", optimizer.parts)
+    save_tensors(tmp_path / "states", optimizer_state(optimizer.parts))
     saved = load_file(tmp_path / "states")
     large = {name.partition(".")[2]: tensor for name, tensor in saved.items() if name.startswith("0.0.")}
     # 96 · 64 = 6144 numbers, in 6144 / 256 = 24 blocks; the last layer's 256 and the biases are too few
@@ -63,7 +63,7 @@ def test_an_optimizer_continues_exactly(tmp_path: Path) -> None:
     network, optimizer = _learner()
     _steps(network, optimizer, 0, 3)
     weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    save_optimizers(tmp_path / "states", optimizer.parts)
+    save_tensors(tmp_path / "states", optimizer_state(optimizer.parts))
     through = _steps(network, optimizer, 3, 3)
 
     again, resumed = _learner()

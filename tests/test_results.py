@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from archer.comparison.curves import read_run
 from archer.config import RunConfig
 from archer.files import write_json, write_text
 from archer.settings import to_yaml
+from archer.storage import read_shard
 
 
 def _run(path: Path, preset: str, seed: int, ends: float) -> Path:
@@ -40,8 +43,6 @@ def _run(path: Path, preset: str, seed: int, ends: float) -> Path:
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> object:
-    import importlib
-
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
     return importlib.import_module("results")
 
@@ -78,3 +79,22 @@ def test_a_task_of_one_method_has_a_table_without_ratios(results: object, tmp_pa
         _run(tmp_path / "toy" / "archer" / f"seed-{seed}", "archer", seed, -2.0 - seed)
     table, found = results.online_tables([tmp_path / "toy"], against="ppo")  # type: ignore[attr-defined]
     assert table.count("| `archer` |") == 1 and "games to" not in table and found.against is None
+
+
+def test_conversations_of_one_task_at_every_stage(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    conversations = importlib.import_module("conversations")
+    out = tmp_path / "page.md"
+    conversations.main((trained,), out)
+    page = out.read_text(encoding="utf-8")
+    stages = re.findall(r"^\*\*(.+)\*\*: return (-?[\d.]+)$", page, re.MULTILINE)
+    first, last = (read_shard(trained / f"{name}.parquet")[0] for name in ("start", "final"))
+    assert stages[0] == ("Supervised start", f"{first.return_:g}")
+    assert stages[-1][1] == f"{last.return_:g}"
+    rows = [line for line in page.splitlines() if line.count("|") == 6 and not line.startswith(("| heard", "|-"))]
+    assert rows[0].split("|")[2].strip() == first.turns[0].utterance.text
+    for row in rows:  # A = Q - V, each rounded
+        q, v, advantage = (float(cell) for cell in row.split("|")[3:6])
+        assert abs(q - v - advantage) < 0.16

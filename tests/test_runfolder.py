@@ -43,13 +43,16 @@ def test_a_resume_takes_back_exactly_what_came_later(tmp_path: Path) -> None:
     kept = b""
     for iteration in range(4):
         log.log(iteration, {"critic/q_loss": 1 / 3 + iteration, "actor/loss": float("nan")})
-        (folder.episodes / f"{iteration:06d}.parquet").touch()
+        for shards in (folder.episodes, folder.evaluations):
+            shards.mkdir(exist_ok=True)
+            (shards / f"{iteration:06d}.parquet").touch()
         if iteration == 1:
             kept = folder.metrics_file.read_bytes()
     log.close()
     (folder.episodes / "mine.parquet").touch()
     folder.forget_after(1)
     assert folder.metrics_file.read_bytes() == kept
+    assert sorted(path.name for path in folder.evaluations.iterdir()) == ["000000.parquet", "000001.parquet"]
     assert sorted(path.name for path in folder.episodes.iterdir()) == [
         "000000.parquet",
         "000001.parquet",

@@ -23,9 +23,11 @@ from archer.api import load_critic
 from archer.beginning import gather_demonstrations
 from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
-from archer.run import restore, save
+from archer.progress import Progress
+from archer.resuming import restore, save
 from archer.runfolder import RunFolder, RunFolderError
 from archer.settings import load_yaml, overlay
+from archer.storage import count_rows, read_shard, shard_path
 from tests.conftest import Command
 from tests.worlds import Echo, Guess, TwoSteps
 
@@ -130,6 +132,9 @@ def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: 
     assert process.exitcode == -signal.SIGKILL
     archer.train(run=run, resume=True)
     assert _fingerprint(run) == _fingerprint(uninterrupted)
+    for number in (2, 4):
+        again, once = (read_shard(shard_path(folder / "evaluations", number)) for folder in (run, uninterrupted))
+        assert [game.rewards.tolist() for game in again] == [game.rewards.tolist() for game in once]
 
 
 def test_a_resumed_run_counts_every_update_of_its_actor(tmp_path: Path) -> None:
@@ -166,9 +171,12 @@ def test_the_run_folder_holds_what_it_promises(uninterrupted: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(checkpoint / "actor")
     assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(checkpoint / "actor"))
     assert len(list((uninterrupted / "episodes").glob("*.parquet"))) == 4
+    assert [count_rows(shard_path(uninterrupted / "evaluations", number)) for number in (1, 2, 3, 4)] == [0, 8, 0, 8]
     assert (uninterrupted / "curve.png").read_bytes().startswith(b"\x89PNG")
     rows = RunFolder(uninterrupted).metrics()
     assert [row["games"] for row in rows] == [0, 0, 16, 32, 48, 64]
+    assert [row.get("eval/reference_return") for row in rows] == [1.0, 1.0, None, None, None, None]
+    assert all(0 < row["rollout/entropy"] < 10 for row in rows[2:])
     assert "actor/loss" not in rows[2] and "actor/loss" in rows[3]  # the first iteration is warm-up
     assert not [path for path in uninterrupted.rglob("*") if path.suffix in (".pkl", ".pt", ".bin", ".tmp")]
 
@@ -216,7 +224,7 @@ def test_an_environment_class_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_demonstrator_does_not_know_what_the_environment_drew() -> None:
-    games = gather_demonstrations(_config(demonstrations={"games": 400}), Guess)[0]
+    games = gather_demonstrations(_config(demonstrations={"games": 400}), Guess, Progress(quiet=True))[0]
     wins = sum(bool(game.success) for game in games) / 400
     assert 0.15 < wins < 0.35  # a quarter; all, if both had been seeded alike
 

@@ -66,9 +66,10 @@ HERE = {"base_url": "http://127.0.0.1:8765"}
 
 def test_an_overview_has_settings_curves_and_outcome(run: Path) -> None:
     found = RunView(run).overview()
-    assert found["iterations"] == [0, 1, 2] and found["config"]["seed"] == 3
-    assert found["metrics"]["rollout/return_mean"] == [None, -8.0, -7.0]
-    assert found["metrics"]["critic/q_loss"] == [None, None, None]
+    assert found["iterations"] == [0, 1, 2, 2] and found["config"]["seed"] == 3
+    assert found["metrics"]["rollout/return_mean"] == [None, -8.0, -7.0, None]
+    assert found["metrics"]["critic/q_loss"] == [None] * 4
+    assert found["metrics"]["eval/return_mean"] == [-9.0, None, None, -7.0]  # the last evaluation too
     assert found["summary"]["reference_return"] == -1.0
     assert found["sources"] == ["train", "start"]
 
@@ -84,6 +85,10 @@ def test_an_overview_has_settings_curves_and_outcome(run: Path) -> None:
         (Query(most=-5.0), 4, None),
         (Query(end="turn_limit"), 2, [-20.0, -20.0]),
         (Query(iteration=2, least=0.0), 1, [0.0]),
+        (Query(seed=99), 2, [-20.0, -20.0]),
+        (Query(seed=13, iteration=1), 1, [-3.0]),
+        (Query(seed=13, source="start"), 0, []),
+        (Query(source="eval"), 0, []),
         (Query(text="WORD 2.3"), 1, [-3.0]),
         (Query(text="%"), 0, []),
         (Query(text="'; DROP TABLE x; --"), 0, []),
@@ -158,7 +163,7 @@ def test_a_file_holds_everything_and_no_hostile_text_gets_out_of_it(
     held = re.search(r'<script type="application/json" id="held">(.*?)</script>', page, re.DOTALL)
     assert held is not None
     data = json.loads(held[1])
-    assert data["runs"]["runs"]["0"]["iterations"] == [0, 1, 2]
+    assert data["runs"]["runs"]["0"]["iterations"] == [0, 1, 2, 2]
     assert len(data["episode"]) == 15  # 14 that were learned from, and the start's
     assert any(HOSTILE in json.dumps(game) for game in data["episode"].values())
     assert data["critic"]["0"] == {"missing": "This run has no checkpoint yet, and so no critic to ask."}

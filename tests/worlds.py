@@ -162,3 +162,34 @@ class Flaky(Echo):
         if Flaky.steps % 11 == 0:
             raise ConnectionError("try again")
         return super().step(utterance)
+
+
+class Slow(TwoSteps):
+    """TwoSteps, whose answers take so many seconds, until there is a file of this name."""
+
+    def __init__(self, seconds: float = 0.5, until: str = "") -> None:
+        self.seconds, self.until = seconds, until
+
+    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        if not (self.until and os.path.exists(self.until)):
+            time.sleep(self.seconds)
+        return super().step(utterance)
+
+
+class Broken(TwoSteps):
+    """TwoSteps, whose demonstrations are well and whose games are not: they ``raise``, or begin too ``long``."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[str, dict[str, object]]:
+        self.broken = (seed or 0) < 10**12
+        first, info = super().reset(seed=seed)
+        return first * 100 if self.broken and self.fault == "long" else first, info
+
+    def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        if self.broken and self.fault == "raise":
+            raise KeyError("the shop is closed")
+        return super().step(utterance)

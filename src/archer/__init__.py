@@ -12,15 +12,29 @@ if TYPE_CHECKING:
     from archer.api import evaluate, load
     from archer.comparison.compare import compare
     from archer.scoring import score
+    from archer.showing import overview
     from archer.training import train
 
-__all__ = ["End", "Episode", "RunConfig", "Turn", "Utterance", "compare", "evaluate", "load", "score", "train"]
+__all__ = [
+    "End",
+    "Episode",
+    "RunConfig",
+    "Turn",
+    "Utterance",
+    "compare",
+    "evaluate",
+    "load",
+    "overview",
+    "score",
+    "train",
+]
 
 _LAZY = {
     "train": "archer.training",
     "load": "archer.api",
     "evaluate": "archer.api",
     "score": "archer.scoring",
+    "overview": "archer.showing",
     "compare": "archer.comparison.compare",
 }
 

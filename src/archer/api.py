@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from html import escape
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,23 @@ from matplotlib.figure import Figure
 
 from archer.beginning import begin_critic, load_actor
 from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
-from archer.config import RunConfig
+from archer.config import RunConfig, ServerConfig
+from archer.config.engines import EngineName
 from archer.envs import Factory, make_factory, task_name
 from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
 from archer.models.actor import Actor
 from archer.models.critic import Critic
+from archer.progress import Progress
 from archer.report.curve import draw_curve
-from archer.rollout.best_of import play_best_of
+from archer.report.notebook import facts_html
+from archer.rollout.best_of import player_of
+from archer.rollout.engines import engine_of
 from archer.rollout.layouts import layout_of
-from archer.rollout.play import Limits, host, play
+from archer.rollout.play import Limits, host
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
+from archer.rollout.speaking import Speaker
 from archer.runfolder import RunFolder
 from archer.storage import SCHEMA
 from archer.types import Episode
@@ -82,6 +86,7 @@ class LoadedRun:
         )
 
     def _repr_html_(self) -> str:
+        """As notebooks show it."""
         rows = self.folder.metrics()
         measured = [row["eval/return_mean"] for row in rows if row.get("eval/return_mean") is not None]
         facts = {
@@ -89,8 +94,7 @@ class LoadedRun:
             "iterations": self.iteration, "games": int(rows[-1]["games"]) if rows else 0,
             "return": " → ".join(f"{value:.2f}" for value in (measured[:1] + measured[-1:] if measured else [])),
         }  # fmt: skip
-        cells = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
-        return f"<table>{cells}</table>"
+        return facts_html(facts)
 
     def target(self, env: str | Factory | None) -> str | Factory:
         """The environment to play: ``env``, or the run's own; ValueError where there is neither."""
@@ -99,15 +103,25 @@ class LoadedRun:
             raise ValueError(f"{self.folder.path} learned from files alone and has no environment; name one")
         return found
 
+    @cached_property
+    def engine(self) -> Speaker:
+        """What says the utterances of games: the engine that the run's settings name."""
+        return engine_of(self.config)
+
     def player(self, best_of: int) -> Callable[..., list[Episode]]:
         """How to play: the policy's first word, or the critic's choice among ``best_of`` of them."""
-        return partial(play_best_of, best_of, load_chooser(self)) if best_of else play
+        return player_of(best_of, load_chooser(self) if best_of else None, self.engine)
 
 
-def load(run: str | Path) -> LoadedRun:
-    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing."""
+def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:
+    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing.
+
+    engine: what plays, in the place of the engine that the run was trained with.
+    """
     folder = RunFolder.open(Path(run))
     config = folder.config()
+    if engine is not None and engine != config.rollout.engine:
+        config = replace(config, rollout=replace(config.rollout, engine=engine, server=ServerConfig(), vllm={}))
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint yet")
@@ -134,7 +148,13 @@ def load_chooser(run: LoadedRun) -> Critic:
 
 
 def evaluate(
-    run: LoadedRun, *, episodes: int = 1000, greedy: bool = False, best_of: int = 0, env: Factory | None = None
+    run: LoadedRun,
+    *,
+    episodes: int = 1000,
+    greedy: bool = False,
+    best_of: int = 0,
+    env: Factory | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Play evaluation games as the run plays; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
     ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None.
@@ -147,13 +167,17 @@ def evaluate(
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     sampling = replace(run.sampling, greedy=greedy)
+    progress = progress or Progress(quiet=True)
     with host(make_env, run.config.rollout) as environments:
         measure = partial(
             evaluate_actor, run.actor, environments, episodes,
             task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
+            report=progress.count,
         )  # fmt: skip
+        progress.stage("playing", episodes, unit="games")
         found = _outcome(measure(player=run.player(run.config.eval.best_of)))
         if best_of:
+            progress.stage(f"playing, the best of {best_of}", episodes, unit="games")
             chosen = _outcome(measure(player=run.player(best_of)))
             found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
     rows = run.folder.metrics()

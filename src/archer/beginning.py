@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from archer import devices
 from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.config import ModelConfig, RunConfig
 from archer.conversations import read_all
@@ -21,11 +22,15 @@ from archer.models.encoder_critic import EncoderCritic
 from archer.models.lora import Adapted, Base
 from archer.models.passes import Passes, attend_by
 from archer.models.tiny import build_tiny_actor
+from archer.progress import Progress
 from archer.returns import lambda_returns
 from archer.rollout.demonstrations import texts, to_episode
+from archer.rollout.engines import engine_of
 from archer.rollout.history import HISTORIES
 from archer.rollout.layouts import LAYOUTS, layout_of
 from archer.rollout.prompts import PlainText
+from archer.rollout.sampling import Sampling
+from archer.rollout.speaking import Speaker
 from archer.runfolder import RunFolder
 from archer.storage import read_shard
 from archer.types import Episode
@@ -51,6 +56,7 @@ class Beginning:
 
     actor: Actor
     demonstrations: list[Episode]
+    engine: Speaker
     skipped: int = 0
     """Malformed conversations that were left out."""
     source: Path | None = None
@@ -59,21 +65,26 @@ class Beginning:
     """Games that were played for the training of that run."""
 
 
-def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: str) -> Beginning:
+def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: str, progress: Progress) -> Beginning:
     """Demonstrations and the actor, from another run or made here; nothing is written, so that what cannot work is
     refused before it leaves anything behind.
 
-    Raises ValueError for settings that do not fit, ConversationError for files, CheckpointError for the other run.
+    Raises ValueError for settings that do not fit, ConversationError for files, CheckpointError for the other run,
+    EngineError for the engine that is to play.
     """
+    engine = engine_of(config)
     if config.start_from is not None:
-        return _go_on_from(config, Path(config.start_from), task)
-    games, skipped = gather_demonstrations(config, make_env)
-    actor = begin_actor(config, games)
-    return Beginning(actor, in_tokens(config, games, actor, task), skipped)
+        begun = _go_on_from(config, Path(config.start_from), task, engine, progress)
+    else:
+        games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, make_env, progress))
+        actor = begin_actor(config, games)
+        begun = Beginning(actor, in_tokens(config, games, actor, task, progress), engine, skipped)
+    engine.prepare(begun.actor, Sampling.of(config.rollout))  # what does not work is found out first
+    return begun
 
 
 def gather_demonstrations(
-    config: RunConfig, make_env: Callable[[], Environment] | None
+    config: RunConfig, make_env: Callable[[], Environment] | None, progress: Progress
 ) -> tuple[list[ScriptedGame], int]:
     """Conversations of the files, or the scripted demonstrator's games; and how many malformed ones were skipped."""
     wanted = config.demonstrations
@@ -90,7 +101,8 @@ def gather_demonstrations(
             "set demonstrations.games to 0 and name a model in model.actor, or name files in demonstrations.files"
         )
     seeds = [demonstration_seed(config.seed, game) for game in range(wanted.games)]
-    return play_scripted_games(env, env.demonstrator, seeds), 0
+    progress.stage("playing demonstrations", len(seeds), unit="games")
+    return play_scripted_games(env, env.demonstrator, seeds, progress.count), 0
 
 
 def demonstration_seed(run_seed: int, game: int) -> int:
@@ -131,21 +143,21 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
     return as_set(actor, config.model).to(config.device)
 
 
-def in_tokens(config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str) -> list[Episode]:
+def in_tokens(
+    config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str, progress: Progress
+) -> list[Episode]:
     """Demonstrations in the actor's tokens; ValueError for one that is longer than a conversation may be."""
     prompts = layout_of(config.rollout)(actor.tokenizer)
-    episodes = [
-        to_episode(
-            game,
-            prompts,
-            seed=demonstration_seed(config.seed, index),
-            task=task,
-            history=HISTORIES[config.rollout.history],
-            room=config.rollout.max_tokens - config.rollout.utterance_tokens,
-        )
-        for index, game in enumerate(games)
-    ]
-    for number, episode in enumerate(episodes, start=1):
+    history = HISTORIES[config.rollout.history]
+    room = config.rollout.max_tokens - config.rollout.utterance_tokens
+    episodes: list[Episode] = []
+    if games:
+        progress.stage("reading demonstrations", len(games), unit="games")
+    for number, game in enumerate(games, start=1):
+        seed = demonstration_seed(config.seed, number - 1)
+        episode = to_episode(game, prompts, seed=seed, task=task, history=history, room=room)
+        episodes.append(episode)
+        progress.count(1)
         tokens = max(len(episode.final_prompt_ids), *(len(turn.prompt_ids) for turn in episode.turns))
         if tokens > config.rollout.max_tokens:
             raise ValueError(
@@ -180,7 +192,7 @@ def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episo
     return critic.to(config.device)
 
 
-def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
+def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progress: Progress) -> Beginning:
     """The actor of another run's newest checkpoint and its demonstrations, or those of files that are named."""
     folder = RunFolder.open(path)
     earlier = folder.config()
@@ -203,14 +215,14 @@ def _go_on_from(config: RunConfig, path: Path, task: str) -> Beginning:
     _check_context(config, actor)
     skipped = 0
     if config.demonstrations.files:
-        games, skipped = gather_demonstrations(config, None)
-        episodes = in_tokens(config, games, actor, task)
+        games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, None, progress))
+        episodes = in_tokens(config, games, actor, task, progress)
     else:
         file = folder.demonstrations_file
         episodes = read_shard(file) if file.exists() else []
     state = read_state(checkpoint)
     played = state["games_before"] + state["iteration"] * earlier.rollout.games
-    return Beginning(actor, episodes, skipped, checkpoint, played)
+    return Beginning(actor, episodes, engine, skipped, checkpoint, played)
 
 
 def load_pretrained(config: ModelConfig, path: str | Path, device: str) -> Actor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from archer.files import sync, write_json
 from archer.quantised import is_quantised, restore
+from archer.sharding import cut_like, full
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -113,23 +114,20 @@ def read_state(checkpoint: Path) -> dict[str, int]:
     return state
 
 
-def save_module(path: Path, module: torch.nn.Module) -> None:
-    """Write a module's parameters and buffers as safetensors."""
-    save_tensors(path, module.state_dict())
-
-
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors of any device as safetensors."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def load_module(path: Path, module: torch.nn.Module) -> None:
-    """Read what ``save_module`` wrote into a module of the same shape."""
-    module.load_state_dict(load_file(path))
+    """Read the weights and buffers of a module of the same shape."""
+    own = module.state_dict()
+    state = load_file(path)
+    module.load_state_dict({name: cut_like(tensor, own.get(name, tensor)) for name, tensor in state.items()})
 
 
-def save_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Write the per-parameter state of a network's optimizers; their settings come from the run's configuration."""
+def optimizer_state(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The per-parameter state of a network's optimizers, whole; their settings come from the run's configuration."""
     tensors: dict[str, Tensor] = {}
     for number, optimizer in enumerate(optimizers):
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
@@ -137,16 +135,18 @@ def save_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> 
             values: dict[str, Any] = optimizer.state.get(parameter, {})
             for name, value in values.items():
                 if not name.startswith("qmap"):  # what eight bits stand for, the same everywhere
-                    tensors[f"{number}.{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    save_file(tensors, path)
+                    tensors[f"{number}.{index}.{name}"] = full(torch.as_tensor(value)).cpu().contiguous()
+    return tensors
 
 
 def load_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Read what ``save_optimizers`` wrote."""
+    """Read what ``optimizer_state`` gave."""
+    known = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, tensor in load_file(path).items():
         number, index, name = key.split(".", 2)
-        states[int(number)].setdefault(int(index), {})[name] = tensor
+        parameter = known[int(number)][int(index)]
+        states[int(number)].setdefault(int(index), {})[name] = cut_like(tensor, parameter)
     for optimizer, state in zip(optimizers, states, strict=True):
         if is_quantised(optimizer):
             restore(optimizer, state)

@@ -15,6 +15,7 @@ from archer.algorithms.presets import PRESETS
 from archer.commands import (
     Bench,
     CheckEnv,
+    ClusterDemo,
     Collect,
     Command,
     Compare,
@@ -35,11 +36,15 @@ from archer.config import RunConfig
 from archer.conversations import check_file
 from archer.envcommands import check_env, envs, play, presets
 from archer.envs import make_factory
+from archer.launch import EndedElsewhere, launched, reports
 from archer.report.console import interval, print_table, render_game
 from archer.runcommands import bench, collect, compare, doctor, evaluate, export, score, show_run
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build, parse_assignment, read_yaml
 from archer.view import view
+
+CHUNK = 16
+"""Games that a player is handed at once, where nothing else is said: from so many on, matrix products are quick."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,13 +52,26 @@ def main(arguments: list[str] | None = None) -> None:
     command: Command = tyro.cli(Command, args=arguments, prog="archer", description=__doc__)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if launched() > 1 and not isinstance(command, Train):
+            raise ValueError("only `archer train` works in several processes; run this without torchrun")
         _RUNNERS[type(command)](command)
+    except EndedElsewhere as error:
+        if str(error):
+            _fail(f"{error}{_how_to_go_on(command)}", 1)
+        sys.exit(1)
     except (ValueError, RuntimeError, OSError) as error:
         _fail(str(error), 2 if isinstance(error, ValueError) else 1)
     except KeyboardInterrupt:
-        where = getattr(command, "resume", None) or getattr(command, "run", None)
-        hint = f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
-        _fail("stopped" + (hint if isinstance(command, Train) else ""), 130)
+        if not reports():
+            sys.exit(130)
+        _fail(f"stopped{_how_to_go_on(command)}", 130)
+
+
+def _how_to_go_on(command: Command) -> str:
+    if not isinstance(command, Train):
+        return ""
+    where = f"{command.resume or command.run}" + (f" --cluster {command.cluster}" if command.cluster else "")
+    return f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
 
 
 def settings(command: Settings) -> RunConfig:
@@ -75,6 +93,8 @@ def settings(command: Settings) -> RunConfig:
     if command.offline:
         files = [str(path) for path in command.offline]
         layers.append(Layer({"demonstrations": {"files": files, "games": None}}, "--offline"))
+    if isinstance(command, Train) and command.cluster is not None:
+        layers.append(Layer({"cluster": {"chunk": CHUNK}}, "--cluster"))
     if command.config is not None:
         layers.append(read_yaml(command.config))
     layers += [Layer(parse_assignment(assignment), "--set") for assignment in command.set]
@@ -88,23 +108,32 @@ def _train(command: Train) -> None:
     if command.show:
         from archer.settings import to_yaml
 
-        print(to_yaml(config), end="")
+        if reports():
+            print(to_yaml(config), end="")
         return
     if command.resume is None:  # refused here, before torch takes seconds to load
         if config.env.name is not None:
             make_factory(config.env.name, config.env.options)
         for name in config.demonstrations.files:
             check_file(Path(name))
+    if command.workers is not None and command.cluster is None:
+        raise ValueError("--workers: players are of runs on a cluster: add --cluster (threads are rollout.workers)")
+    from archer.cluster.joining import Cluster
+    from archer.measuring import examples
     from archer.metrics import make_tracker
     from archer.progress import Progress
     from archer.settings import to_dict
-    from archer.training import examples, train
+    from archer.training import train
 
     folder = command.resume or command.run
     trackers = tuple(make_tracker(name, folder.name, to_dict(config)) for name in command.tracker)
-    summary = train(
-        config, folder, resume=command.resume is not None, progress=Progress(quiet=command.json), trackers=trackers
-    )
+    cluster = None if command.cluster is None else Cluster(command.cluster, command.workers)
+    with Progress(quiet=command.json) as progress:
+        summary = train(
+            config, folder, resume=command.resume is not None, progress=progress, trackers=trackers, cluster=cluster
+        )
+    if not reports():
+        return
     if command.json:
         print(json.dumps(summary.__dict__))
         return
@@ -142,6 +171,20 @@ def _plan(command: Plan) -> None:
         print_plan(Console(), found)
 
 
+def _cluster_demo(command: ClusterDemo) -> None:
+    _train(
+        Train(
+            run=command.run, env=command.env, set=command.set, json=command.json,
+            cluster="local", workers=command.workers,
+        )
+    )  # fmt: skip
+    summary = RunFolder.open(command.run).summary()
+    before, after = summary["start_return"], summary["return_mean"]
+    surely = after - summary["return_ci95"] > before + summary["start_ci95"]
+    verdict = "it learned" if surely else "it did not learn for sure: the intervals of before and after overlap"
+    print(f"{command.workers} players in a cluster of their own: {verdict}", file=sys.stderr)
+
+
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -154,6 +197,7 @@ def _fail(message: str, code: int) -> NoReturn:
 _RUNNERS: dict[type, Any] = {
     Train: _train,
     Plan: _plan,
+    ClusterDemo: _cluster_demo,
     Evaluate: evaluate,
     Play: play,
     CheckEnv: check_env,

@@ -19,6 +19,7 @@ from archer.envs.base import (
     close,
     play_scripted_games,
 )
+from archer.progress import Progress
 from archer.rollout.play import host
 from archer.types import Observation
 
@@ -26,7 +27,9 @@ PLAYERS = ("demonstrator", "reference")
 """Scripted players that a task may bring."""
 
 
-def collect_scripted(player: str, make_env: Callable[[], Environment], games: int, seed: int) -> list[ScriptedGame]:
+def collect_scripted(
+    player: str, make_env: Callable[[], Environment], games: int, seed: int, progress: Progress | None = None
+) -> list[ScriptedGame]:
     """Games of the task's own ``demonstrator`` or ``reference``; ValueError where it has none."""
     env = make_env()
     if player == "reference" and isinstance(env, ScriptedTask):
@@ -35,19 +38,25 @@ def collect_scripted(player: str, make_env: Callable[[], Environment], games: in
         begin = env.demonstrator
     else:
         raise ValueError(f"the task has no {player}(seed) to collect games of")
-    return play_scripted_games(env, begin, _seeds(games, seed))
+    progress = progress or Progress(quiet=True)
+    progress.stage("playing", games, unit="games")
+    return play_scripted_games(env, begin, _seeds(games, seed), progress.count)
 
 
-def collect_run(run: LoadedRun, games: int, seed: int, env: str | Factory | None = None) -> list[ScriptedGame]:
+def collect_run(
+    run: LoadedRun, games: int, seed: int, env: str | Factory | None = None, progress: Progress | None = None
+) -> list[ScriptedGame]:
     """Games of a run as it plays, on its own task or on ``env``."""
     target = run.target(env)
     make_env = make_factory(target, run.config.env.options)
     last: dict[int, Observation] = {}
+    progress = progress or Progress(quiet=True)
+    progress.stage("playing", games, unit="games")
     with host(make_env, run.config.rollout) as environments:
         episodes = run.player(run.config.eval.best_of)(
             run.actor, lambda: _Listener(environments(), last), _seeds(games, seed),
             task=task_name(target), sampling=run.sampling,
-            limits=run.limits, layout=run.layout,
+            limits=run.limits, layout=run.layout, report=progress.count,
         )  # fmt: skip
     return [from_episode(episode, last[episode.seed]) for episode in episodes]
 

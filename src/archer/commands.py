@@ -43,6 +43,10 @@ class Train(Settings):
     """Folder of the new run."""
     resume: Path | None = None
     """Go on with this run instead; it keeps its own settings."""
+    cluster: str | None = None
+    """Ray cluster whose machines play the games: HOST:PORT, auto for the one this machine is in, local to start one."""
+    workers: int | None = None
+    """Players on the cluster; left out, as many as it has room for."""
     tracker: tuple[Literal["wandb", "trackio"], ...] = ()
     """Dashboards to log to as well."""
     show: Json = False
@@ -61,11 +65,26 @@ class Plan(Settings):
     memory: str | None = None
     """What the device has, such as 80GB or 24GiB; left out, what this machine's has."""
     turns: int | None = None
-    """Turns of a game; with neither this nor `--tokens`, games are as long as the demonstrations."""
+    """Turns of a game; as the demonstrations have, unless this or `--tokens` is told."""
     tokens: int | None = None
     """Tokens of a game; rollout.max_tokens unless told."""
     json: Json = False
     """Print one JSON object; sizes are in bytes."""
+
+
+class ClusterDemo:
+    """Train a built-in task on a Ray cluster of this machine alone (train --cluster local); say whether it learned."""
+
+    run: Path = Path("runs/cluster-demo")
+    """Folder of the new run."""
+    env: str = "twenty-questions-10"
+    """A name from `archer envs`."""
+    workers: int = 2
+    """Players."""
+    set: tuple[str, ...] = ()
+    """Single settings, `name=value`."""
+    json: Json = False
+    """Print the result as one JSON object."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,8 @@ class Evaluate:
     """Take the most likely token instead of sampling."""
     best_of: int = 0
     """Play the games once more with the critic choosing among this many sampled utterances; 0 leaves it out."""
+    engine: Literal["built-in", "vllm"] | None = None
+    """What plays; left out, what played when the run was trained."""
     json: Json = False
     """Print the result as one JSON object."""
 
@@ -112,6 +133,8 @@ class Collect:
     """Environment, for the players; a run has its own."""
     seed: int = 0
     """Seed of the games; none of them is ever an evaluation game."""
+    engine: Literal["built-in", "vllm"] | None = None
+    """What plays for a run; left out, what played when it was trained."""
     json: Json = False
     """Print the result as one JSON object."""
 
@@ -269,7 +292,7 @@ class Presets:
 
 
 Command = (
-    Train | Plan | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs | CheckEnv
-    | Presets
+    Train | ClusterDemo | Plan | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench
+    | Envs | CheckEnv | Presets
 )  # fmt: skip
 """Whatever was asked for."""

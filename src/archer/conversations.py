@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from archer.envs.base import ScriptedGame
 from archer.files import replacing
-from archer.storage import SCHEMA, read_shard
+from archer.storage import is_shard, read_shard
 from archer.types import Episode, Observation
 
 SUFFIXES = (".jsonl", ".parquet")
@@ -127,7 +127,7 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise ConversationError(f"{path}: not a readable Parquet file: {error}") from error
-        if table.schema.equals(SCHEMA):
+        if is_shard(table):
             yield from enumerate(map(from_episode, read_shard(path)), start=1)
         elif "messages" not in table.column_names:
             raise ConversationError(

@@ -15,6 +15,7 @@ from archer.health.critic import value_turns
 from archer.health.diagnosis import Diagnosis, diagnose
 from archer.health.numbers import Health, ValuedTurns, measure_health
 from archer.models.critic import Critic
+from archer.progress import Progress
 from archer.rollout.play import host
 from archer.scoring import recorded_episodes
 from archer.types import Episode
@@ -46,35 +47,43 @@ class Examination:
         }
 
 
-def examine(run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = None) -> Examination:
+def examine(
+    run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = None, progress: Progress | None = None
+) -> Examination:
     """Let the run play evaluation games, which are never trained on, as it does, and hold its critic against them.
 
     Raises ValueError where the environment cannot be made, CheckpointError where the run has no critic.
     """
     critic = load_critic(run)
+    progress = progress or Progress(quiet=True)
     try:
         target = run.target(env)
         make_env = make_factory(target, run.config.env.options)
     except ValueError as error:
         raise ValueError(f"{error}; without its environment a critic is examined on conversations in a file") from error
+    progress.stage("playing", episodes, unit="games")
     with host(make_env, run.config.rollout) as environments:
         played = evaluate_actor(
             run.actor, environments, episodes,
             task=task_name(target), sampling=run.sampling,
             limits=run.limits, layout=run.layout, policy_version=0,
-            player=run.player(run.config.eval.best_of),
+            player=run.player(run.config.eval.best_of), report=progress.count,
         )  # fmt: skip
-    return examine_episodes(run, critic, played)
+    return examine_episodes(run, critic, played, progress)
 
 
-def examine_recorded(run: LoadedRun, games: Sequence[ScriptedGame]) -> Examination:
+def examine_recorded(run: LoadedRun, games: Sequence[ScriptedGame], progress: Progress | None = None) -> Examination:
     """Hold the run's critic against conversations that it did not learn from, of its own policy or a similar one."""
-    return examine_episodes(run, load_critic(run), recorded_episodes(run, games))
+    return examine_episodes(run, load_critic(run), recorded_episodes(run, games), progress)
 
 
-def examine_episodes(run: LoadedRun, critic: Critic, episodes: Sequence[Episode]) -> Examination:
+def examine_episodes(
+    run: LoadedRun, critic: Critic, episodes: Sequence[Episode], progress: Progress | None = None
+) -> Examination:
     """Hold a critic that is at hand against played games."""
-    turns = value_turns(critic, episodes, run.config.critic)
+    progress = progress or Progress(quiet=True)
+    progress.stage("judging", len(episodes), unit="games")
+    turns = value_turns(critic, episodes, run.config.critic, progress.count)
     health = measure_health(turns)
     return Examination(turns, health, diagnose(health), _development(run.folder.metrics()))
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from archer.algorithms.presets import PRESETS
 from archer.commands import CheckEnv, Envs, Play, Presets
 from archer.envs import ADAPTERS, ENVS, make_factory
+from archer.progress import Progress
 from archer.report.console import printable, show
 from archer.settings import parse_assignment
 
@@ -39,7 +40,10 @@ def check_env(command: CheckEnv) -> None:
     options: dict[str, object] = {}
     for assignment in command.set:
         options |= parse_assignment(assignment)
-    found = check(make_factory(command.env, options), command.games)
+    make_env = make_factory(command.env, options)
+    with Progress(quiet=command.json) as progress:
+        progress.stage("playing", command.games, unit="games")
+        found = check(make_env, command.games, report=progress.count)
     if command.json:
         print(json.dumps([dataclasses.asdict(finding) | {"mend": finding.mend} for finding in found]))
     else:

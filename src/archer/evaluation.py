@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from archer.envs.base import Environment, Referenced
 from archer.models.actor import Actor
@@ -15,6 +15,11 @@ from archer.types import Episode
 def training_seed(run_seed: int, game: int) -> int:
     """Environment seed of a training game: even, so that no evaluation shares it."""
     return 2 * (run_seed * 10_000_019 + game)
+
+
+def training_seeds(run_seed: int, games: Iterable[int], group: int) -> list[int]:
+    """Those of games by their numbers, ``group`` of each task."""
+    return [training_seed(run_seed, game // group) for game in games]
 
 
 def evaluation_seed(game: int) -> int:
@@ -33,12 +38,15 @@ def evaluate_actor(
     layout: LayoutMaker,
     policy_version: int,
     player: Callable[..., list[Episode]] = play,
+    report: Callable[[int], None] = lambda games: None,
 ) -> list[Episode]:
-    """Play the first ``games`` evaluation games, in the way of ``play`` or of another function with its arguments."""
+    """Play the first ``games`` evaluation games, in the way of ``play`` or of another function with its arguments;
+    ``report`` hears how many more are over."""
     seeds = [evaluation_seed(game) for game in range(games)]
     return player(
         actor, make_env, seeds,
         task=task, sampling=sampling, limits=limits, layout=layout, policy_version=policy_version,
+        report=report,
     )  # fmt: skip
 
 

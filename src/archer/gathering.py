@@ -1,4 +1,4 @@
-"""Where an iteration's games come from: played before the learner goes on, or while it was at work on the last ones."""
+"""Where an iteration's games come from: played before the learner goes on, while it was at work, or elsewhere."""
 
 from __future__ import annotations
 
@@ -6,33 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from archer.evaluation import training_seed
+from archer.evaluation import training_seeds
 from archer.models.actor import Actor
+from archer.rollout.company import Games
 from archer.rollout.seat import Faults
 from archer.run import Run
-from archer.types import Episode
-
-
-@dataclass(frozen=True)
-class Games:
-    """The games of one iteration."""
-
-    episodes: list[Episode]
-    faults: Faults
-    """What failed in their environments."""
-    seconds: float
-    """How long it took to play them."""
-
-    @property
-    def speed(self) -> dict[str, float]:
-        """As metrics."""
-        tokens = sum(episode.tokens_said for episode in self.episodes)
-        return {
-            "time/games_per_s": len(self.episodes) / self.seconds,
-            "time/tokens_per_s": tokens / self.seconds,
-        }
 
 
 def collect(run: Run, actor: Actor, iteration: int, policy_version: int) -> Games:
@@ -40,7 +19,7 @@ def collect(run: Run, actor: Actor, iteration: int, policy_version: int) -> Game
     began = time.perf_counter()
     rollout = run.config.rollout
     first = run.games_before + (iteration - 1) * rollout.games
-    seeds = [training_seed(run.config.seed, number // rollout.group) for number in range(first, first + rollout.games)]
+    seeds = training_seeds(run.config.seed, range(first, first + rollout.games), rollout.group)
     faults = Faults(len(seeds), rollout.max_failures)
     episodes = run.player(rollout.best_of)(
         actor, run.environments, seeds,
@@ -79,8 +58,12 @@ class _Ahead:
 @contextmanager
 def gathering(run: Run) -> Iterator[Callable[[], Games]]:
     """Within, each call gives the next iteration's games."""
+    agent, company = run.agent, run.company
+    if company is not None:
+        yield lambda: company.gather(run.iteration + 1, agent.policy, agent.critic, agent.policy_version)
+        return
     if not run.config.rollout.overlap:
-        yield lambda: collect(run, run.agent.policy, run.iteration + 1, run.agent.policy_version)
+        yield lambda: collect(run, agent.policy, run.iteration + 1, agent.policy_version)
         return
     thread = ThreadPoolExecutor(1, "player")
     try:

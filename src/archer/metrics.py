@@ -31,12 +31,16 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
 
 
 def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]:
-    """Return with interval, length, win rate where the task reports success, and tokens said; keys ``stage/...``.
+    """Return with interval, length, win rate where the task reports success, tokens said, and entropy where a policy
+    sampled them; keys ``stage/...``.
 
-    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins.
+    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins. Where another
+    engine than the built-in one played, also how far it is from the learner.
     """
     played = sum(episode.tokens_said for episode in episodes)
+    entropy = _surprise(episodes)
     cut = sum(map(_history_cuts, episodes))
+    gap = np.concatenate([np.zeros(0), *(episode.engine_gap for episode in episodes)])
     episodes = [episode for episode in episodes if episode.end not in (End.ENV_ERROR, End.TIMEOUT)] or episodes
     mean, half_width = mean_ci95([episode.return_ for episode in episodes])
     metrics = {
@@ -45,12 +49,24 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
         f"{stage}/length": float(np.mean([len(episode) for episode in episodes])),
         f"{stage}/tokens": float(played),
     }
+    if entropy is not None:
+        metrics[f"{stage}/entropy"] = entropy
     if cut:
         metrics[f"{stage}/history_cuts"] = float(cut)
+    if len(gap):
+        metrics |= {f"{stage}/engine_gap_mean": float(gap.mean()), f"{stage}/engine_gap_max": float(gap.max())}
     outcomes = [episode.success for episode in episodes if episode.success is not None]
     if outcomes:
         metrics[f"{stage}/win_rate"] = float(np.mean(outcomes))
     return metrics
+
+
+def _surprise(episodes: Sequence[Episode]) -> float | None:
+    """Mean −log π of the tokens that were said, in nats: the policy's entropy where it spoke at temperature
+    1 and nobody chose among its words. None where no policy sampled them."""
+    logprobs = np.concatenate([turn.utterance.logprobs for episode in episodes for turn in episode.turns])
+    sampled = logprobs[np.isfinite(logprobs)]
+    return -float(sampled.mean(dtype=np.float64)) if len(sampled) else None
 
 
 def _history_cuts(episode: Episode) -> int:
@@ -127,3 +143,16 @@ class MetricLog:
         self._events.close()
         for tracker in self._trackers:
             tracker.close()
+
+
+class NoLog(MetricLog):
+    """Writes nothing: that of a process beside the one that does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def log(self, iteration: int, metrics: Scalars) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

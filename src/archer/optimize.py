@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from archer import devices
 from archer.quantised import adamw
+from archer.sharding import full, put_away
 
 
 class Optimizer:
@@ -33,6 +36,7 @@ class Optimizer:
         matrix_lr: float = 0.0,
         states: str = "float32",
     ) -> None:
+        self.module = module
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         matrices = hidden_matrices(module) if matrix_lr else []
         apart = {id(p) for p in matrices}
@@ -54,14 +58,20 @@ class Optimizer:
                 group["lr"] = factor * rate
 
     def step(self, losses: Iterable[tuple[Tensor, float]]) -> float:
-        """One step on the weighted sum of ``losses``, back-propagated one by one; the gradient's norm before clipping.
+        """As ``descend`` with this one alone; the gradient's norm before clipping."""
+        return descend([self], losses)[0]
 
-        Weights that add up to 1 make gradient accumulation an exact mean. A generator keeps one graph alive at a time.
-        """
-        self.release()
-        for loss, weight in losses:
-            (loss * weight).backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+    def clear(self) -> None:
+        """Forget the gradient of the last step, which takes as much memory as what learns."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def follow(self) -> float:
+        """Clip the gradient that has been found and take a step along it; its norm before that."""
+        put_away(self.module)
+        # Of weights in shards the gradients have been added up on the way back.
+        devices.add_up([p.grad for p in self.parameters if p.grad is not None and not isinstance(p.grad, DTensor)])
+        norm = full(nn.utils.clip_grad_norm_(self.parameters, self.clip))
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 "the gradient is not finite; lower the learning rate or look for infinite rewards in the environment"
@@ -70,10 +80,19 @@ class Optimizer:
             part.step()
         return float(norm)
 
-    def release(self) -> None:
-        """Forget the gradients, which take as much memory as what learns; the next step begins with none anyway."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
+
+def descend(optimizers: Sequence[Optimizer], losses: Iterable[tuple[Tensor, float]]) -> list[float]:
+    """One step of several networks on the weighted sum of ``losses``, back-propagated one by one; the norms of their
+    gradients before clipping.
+
+    Weights that add up to 1, over all processes, make gradient accumulation an exact mean. A generator keeps one graph
+    alive at a time.
+    """
+    for optimizer in optimizers:
+        optimizer.clear()
+    for loss, weight in losses:
+        (loss * weight).backward()  # type: ignore[no-untyped-call]
+    return [optimizer.follow() for optimizer in optimizers]
 
 
 def split(count: int, pieces: int) -> list[slice]:

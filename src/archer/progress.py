@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live bar in a terminal, plain lines in a pipe or a log file."""
+"""What a person sees while something long goes on: a live bar in a terminal, plain lines in a pipe or a log file."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ SHOWN = {
 }
 PLAIN_EVERY_S = 10.0
 """Seconds between plain lines of a stage whose steps are quick."""
+WORTH_TELLING_S = 1.0
+"""Seconds from which on a plain line says how long a stage without numbers took."""
 
 
 class _Bar(Bar):
@@ -49,8 +51,14 @@ class Progress:
         self._began = self._said = time.monotonic()
         self._first = 0
 
-    def stage(self, name: str, total: int, *, done: int = 0) -> None:
-        """A new stage of ``total`` steps begins, ``done`` of them already behind us."""
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stage(self, name: str, total: int, *, done: int = 0, unit: str = "steps") -> None:
+        """A new stage of ``total`` steps, or what else ``unit`` names, begins, ``done`` of them already behind us."""
         self.close()
         self._name, self._total, self._done, self._first = name, total, done, done
         self._began = self._said = time.monotonic()
@@ -65,20 +73,31 @@ class Progress:
             self._task = self._bar.add_task(name, total=total, completed=done, numbers="")
             self._bar.start()
         else:
-            self.message(f"{name}: {total} steps")
+            self.message(f"{name}: {total} {unit}")
 
     def advance(self, metrics: Mapping[str, float]) -> None:
-        """One step of the stage is done."""
-        self._done += 1
+        """One step of the stage is done, with these numbers."""
         numbers = "  ".join(f"{label} {metrics[key]:.3g}" for key, label in SHOWN.items() if key in metrics)
+        self._go_on(1, numbers, tell="eval/return_mean" in metrics)
+
+    def count(self, steps: int) -> None:
+        """So many steps of the stage are done."""
+        if steps:
+            self._go_on(steps, "", tell=False)
+
+    def _go_on(self, steps: int, numbers: str, *, tell: bool) -> None:
+        self._done += steps
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, numbers=numbers)
+            self._bar.update(self._task, advance=steps, numbers=numbers)
             return
         now = time.monotonic()
-        if now - self._said >= PLAIN_EVERY_S or self._done == self._total or "eval/return_mean" in metrics:
+        took = now - self._began
+        over = self._done == self._total and bool(numbers or took >= WORTH_TELLING_S)
+        if now - self._said >= PLAIN_EVERY_S or over or tell:
             self._said = now
-            left = (now - self._began) / (self._done - self._first) * (self._total - self._done)
-            self.message(f"{self._name} {self._done}/{self._total}  {numbers}  {left:.0f} s left")
+            left = took / (self._done - self._first) * (self._total - self._done)
+            told = f"{left:.0f} s left" if self._done < self._total else f"in {took:.0f} s"
+            self.message("  ".join(filter(None, (f"{self._name} {self._done}/{self._total}", numbers, told))))
 
     def message(self, text: str) -> None:
         """A line of its own."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from archer.commands import Bench, Collect, Compare, Doctor, Evaluate, Export, Score, Show
 from archer.envcommands import check_best_of, check_episodes
 from archer.envs import make_factory
+from archer.progress import Progress
 from archer.report.console import show
 
 
@@ -19,9 +20,11 @@ def evaluate(command: Evaluate) -> None:
     check_best_of(command.best_of)
     from archer import api
 
-    found = api.evaluate(
-        api.load(command.run), episodes=command.episodes, greedy=command.greedy, best_of=command.best_of
-    )
+    run = api.load(command.run, engine=command.engine)
+    with Progress(quiet=command.json) as progress:
+        found = api.evaluate(
+            run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of, progress=progress
+        )
     show("Evaluation", found, as_json=command.json)
 
 
@@ -33,14 +36,19 @@ def collect(command: Collect) -> None:
     check_episodes(command.episodes)
     from archer.collecting import PLAYERS, collect_run, collect_scripted
 
-    if command.what not in PLAYERS:
-        from archer.api import load
+    with Progress(quiet=command.json) as progress:
+        if command.what not in PLAYERS:
+            from archer.api import load
 
-        games = collect_run(load(Path(command.what)), command.episodes, command.seed, command.env)
-    elif command.env is None:
-        raise ValueError(f"--env: name the environment whose {command.what} is to play")
-    else:
-        games = collect_scripted(command.what, make_factory(command.env, {}), command.episodes, command.seed)
+            run = load(Path(command.what), engine=command.engine)
+            games = collect_run(run, command.episodes, command.seed, command.env, progress)
+        elif command.engine is not None:
+            raise ValueError(f"--engine is what speaks for a run, and {command.what} is a scripted player")
+        elif command.env is None:
+            raise ValueError(f"--env: name the environment whose {command.what} is to play")
+        else:
+            make_env = make_factory(command.env, {})
+            games = collect_scripted(command.what, make_env, command.episodes, command.seed, progress)
     write_conversations(command.out, games)
     returns = [game.return_ for game in games]
     result = {"file": str(command.out), "episodes": len(games), "return_mean": sum(returns) / len(returns)}
@@ -63,7 +71,8 @@ def score(command: Score) -> None:
     from archer.api import load
     from archer.report.console import render_scores
 
-    scores = scoring.score(load(command.run), games)
+    with Progress(quiet=command.json) as progress:
+        scores = scoring.score(load(command.run), games, progress)
     if command.json:
         rows = [[{**turn.__dict__, "advantage": turn.advantage} for turn in game] for game in scores]
         print(json.dumps({"conversations": rows, "skipped": skipped}))
@@ -113,12 +122,13 @@ def doctor(command: Doctor) -> None:
     from archer.report.reliability import plot_reliability
 
     run = load(command.run)
-    if games is None:
-        source = f"{command.episodes or EPISODES} evaluation games"
-        found = examine(run, episodes=command.episodes or EPISODES)
-    else:
-        source = f"{len(games)} conversations of {command.file}"
-        found = examine_recorded(run, games)
+    with Progress(quiet=command.json) as progress:
+        if games is None:
+            source = f"{command.episodes or EPISODES} evaluation games"
+            found = examine(run, episodes=command.episodes or EPISODES, progress=progress)
+        else:
+            source = f"{len(games)} conversations of {command.file}"
+            found = examine_recorded(run, games, progress)
     if command.out is not None:
         plot_reliability(found.turns, command.out, title=f"{command.run}, iteration {run.iteration}, {source}")
     if command.json:
@@ -156,13 +166,10 @@ def bench(command: Bench) -> None:
     from archer.benchmarks import bench as benchmark
     from archer.report.speed import print_speed
 
-    console = Console(stderr=True)
-    found = benchmark.bench(
-        repeats=command.repeats,
-        threads=command.threads,
-        model=command.model,
-        report=lambda what: console.print(f"[dim]measuring {what} …[/dim]"),
-    ).plain()
+    with Progress(quiet=command.json) as progress:
+        found = benchmark.bench(
+            repeats=command.repeats, threads=command.threads, model=command.model, progress=progress
+        ).plain()
     if command.json:
         print(json.dumps(found))
     else:

@@ -23,7 +23,7 @@ class RunFolderError(RuntimeError):
 
 
 class RunFolder:
-    """``config.yaml``, ``metrics.jsonl``, ``episodes/``, ``checkpoints/`` and what is made from them."""
+    """``config.yaml``, ``metrics.jsonl``, ``episodes/``, ``evaluations/``, ``checkpoints/`` and what comes of them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,6 +31,7 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.demonstrations_file = path / "demonstrations.parquet"
         self.episodes = path / "episodes"
+        self.evaluations = path / "evaluations"
         self.checkpoints = path / "checkpoints"
         self.summary_file = path / "summary.json"
         self.curve_file = path / "curve.png"
@@ -106,6 +107,6 @@ class RunFolder:
     def forget_after(self, iteration: int) -> None:
         """Take back what was written after the checkpoint of ``iteration``, as if it had not happened."""
         truncate_metrics(self.metrics_file, iteration)
-        for shard in self.episodes.glob("*.parquet"):
+        for shard in (*self.episodes.glob("*.parquet"), *self.evaluations.glob("*.parquet")):
             if shard.stem.isdigit() and int(shard.stem) > iteration:
                 shard.unlink()

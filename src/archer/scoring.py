@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from archer.api import LoadedRun, load_critic
 from archer.envs.base import ScriptedGame
 from archer.models.critic import Critic, values_in_parts
+from archer.progress import Progress
 from archer.rollout.demonstrations import to_episode
 from archer.rollout.history import HISTORIES
 from archer.types import Episode
@@ -29,17 +30,23 @@ class Score:
         return self.q - self.v
 
 
-def score(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[list[Score]]:
+def score(run: LoadedRun, games: Sequence[ScriptedGame], progress: Progress | None = None) -> list[list[Score]]:
     """Q and V of every utterance: a list per conversation, with a score per turn."""
-    return score_episodes(run, load_critic(run), recorded_episodes(run, games))
+    progress = progress or Progress(quiet=True)
+    critic, episodes = load_critic(run), recorded_episodes(run, games)
+    progress.stage("judging", len(episodes), unit="conversations")
+    return score_episodes(run, critic, episodes, progress.count)
 
 
-def score_episodes(run: LoadedRun, critic: Critic, episodes: Sequence[Episode]) -> list[list[Score]]:
-    """The same of episodes, by a critic that is at hand."""
+def score_episodes(
+    run: LoadedRun, critic: Critic, episodes: Sequence[Episode], report: Callable[[int], None] = lambda games: None
+) -> list[list[Score]]:
+    """The same of episodes, by a critic that is at hand; ``report`` hears how many more are judged."""
     scores: list[list[Score]] = []
     for part, values in values_in_parts(critic, episodes, by_token=run.config.critic.method == "tokens"):
         found = zip(values.q.amin(dim=-1).tolist(), values.v.amin(dim=-1).tolist(), strict=True)
         scores += [[Score(turn.utterance.text, *next(found)) for turn in episode.turns] for episode in part]
+        report(len(part))
     return scores
 
 

@@ -15,6 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from archer.config import RunConfig
 
 _ADAPTER = TypeAdapter(RunConfig)
+ARGUMENTS = frozenset({"env.options", "rollout.vllm"})
+"""Settings that hold somebody else's keyword arguments, whatever they are called."""
 
 
 class ConfigError(ValueError):
@@ -157,7 +159,7 @@ def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, st
             close = difflib.get_close_matches(str(key), base, n=1)
             hint = f"; did you mean {prefix}{close[0]}?" if close else ""
             raise ConfigError(f"{place}: unknown setting {field}{hint} (known here: {', '.join(base)})")
-        nested = isinstance(base[key], dict) and field != "env.options"
+        nested = isinstance(base[key], dict) and field not in ARGUMENTS
         if nested and not isinstance(value, Mapping):
             raise ConfigError(f"{place}: {field} holds settings of its own ({', '.join(base[key])}), got {value!r}")
         if not nested:
@@ -165,7 +167,7 @@ def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, st
             set_by[field] = place
         if nested:
             merged[key] = _merge(base[key], layer, f"{field}.", set_by)
-        elif field == "env.options" and isinstance(value, Mapping):
+        elif field in ARGUMENTS and isinstance(value, Mapping):
             merged[key] = {**merged[key], **value}
         else:
             merged[key] = value

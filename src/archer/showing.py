@@ -9,6 +9,7 @@ from typing import Any
 
 from archer.api import load, load_critic
 from archer.checkpoint import CheckpointError
+from archer.report.notebook import Ratings, curves_html, episode_html, facts_html
 from archer.runfolder import RunFolder
 from archer.scoring import score_episodes
 from archer.storage import read_shard
@@ -19,6 +20,7 @@ CURVES = {
     "rollout/return_mean": "return, games to learn from",
     "rollout/win_rate": "won",
     "rollout/length": "turns of a game",
+    "rollout/entropy": "entropy of the policy, per token",
     "critic/q_loss": "loss of Q",
     "critic/return_correlation": "critic: correlation with returns",
     "critic/sign_share": "critic: advantages of the right sign",
@@ -27,9 +29,6 @@ CURVES = {
     "time/tokens_per_s": "tokens per second, playing",
 }
 """Metrics that are shown, where a run has them."""
-
-Rated = Sequence[tuple[str, float, float]]
-"""(utterance, Q, V) of every turn."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,18 @@ class Overview:
     """Named values."""
     curves: Mapping[str, Sequence[float | None]]
     """By the names of ``CURVES``."""
-    games: Sequence[tuple[Episode, Rated]]
+    games: Sequence[tuple[Episode, Ratings]]
     """Some of its newest games, the best first; without a critic, Q and V are missing and the list of ratings empty."""
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it."""
+        games = [episode_html(episode, ratings) for episode, ratings in self.games]
+        return "<br>".join([facts_html(self.facts), curves_html(self.curves), *games])
 
-def overview(path: Path, games: int) -> Overview:
+
+def overview(run: str | Path, games: int = 2) -> Overview:
     """Read a run, finished or not, with ``games`` of its newest games; RunFolderError for what is no run."""
+    path = Path(run)
     folder = RunFolder.open(path)
     config = folder.config()
     rows = folder.metrics()
@@ -61,14 +66,17 @@ def overview(path: Path, games: int) -> Overview:
     if measured:
         facts["return before"] = measured[0]["eval/return_mean"]
         facts["return now"] = measured[-1]["eval/return_mean"]
+    final: list[float | None] = []  # the last evaluation is no line of the metrics
     if folder.summary_file.exists():
         summary = folder.summary()
+        final = [summary.get("return_mean")]
         names = {"return_mean": "return now", "reference_return": "best known return", "gap_closed": "gap closed"}
         facts |= {told: summary[name] for name, told in names.items() if summary.get(name) is not None}
     played = [row for row in rows if row["iteration"]]
     curves = {
         told: [row.get(name) for row in (rows if name.startswith("eval") else played)] for name, told in CURVES.items()
     }
+    curves[CURVES["eval/return_mean"]] += final
     return Overview(
         facts,
         {told: values for told, values in curves.items() if any(value is not None for value in values)},
@@ -85,7 +93,7 @@ def newest_games(folder: RunFolder) -> list[Episode]:
     return []
 
 
-def rated(path: Path, episodes: Sequence[Episode], count: int) -> list[tuple[Episode, Rated]]:
+def rated(path: Path, episodes: Sequence[Episode], count: int) -> list[tuple[Episode, Ratings]]:
     """``count`` of the episodes from the best to the worst, with what the critic thinks where there is one."""
     if not episodes or count < 1:
         return []

@@ -14,34 +14,45 @@ import pyarrow.parquet as pq
 from archer.files import replacing
 from archer.types import End, Episode, Ids, Observation, Turn, Utterance
 
-_TURN = pa.struct(
-    [
-        ("observation", pa.string()),
-        ("utterance", pa.string()),
-        ("reward", pa.float64()),
-        ("utterance_ids", pa.list_(pa.int32())),
-        ("utterance_logprobs", pa.list_(pa.float32())),
-        # A prompt is stored as what it adds to the conversation so far, so that a game's tokens are stored once.
-        ("prompt_keep", pa.int32()),
-        ("prompt_new_ids", pa.list_(pa.int32())),
-        ("info", pa.string()),
-    ]
-)
-SCHEMA = pa.schema(
-    [
-        ("iteration", pa.int32()),
-        ("task", pa.string()),
-        ("seed", pa.int64()),
-        ("policy_version", pa.int32()),
-        ("end", pa.string()),
-        ("return", pa.float64()),
-        ("length", pa.int32()),
-        ("success", pa.bool_()),
-        ("turns", pa.list_(_TURN)),
-        ("final_keep", pa.int32()),
-        ("final_new_ids", pa.list_(pa.int32())),
-    ]
-)
+_TURN = [
+    ("observation", pa.string()),
+    ("utterance", pa.string()),
+    ("reward", pa.float64()),
+    ("utterance_ids", pa.list_(pa.int32())),
+    ("utterance_logprobs", pa.list_(pa.float32())),
+    # A prompt is stored as what it adds to the conversation so far, so that a game's tokens are stored once.
+    ("prompt_keep", pa.int32()),
+    ("prompt_new_ids", pa.list_(pa.int32())),
+    ("info", pa.string()),
+]
+
+
+def _schema(turn: list[tuple[str, Any]]) -> pa.Schema:
+    return pa.schema(
+        [
+            ("iteration", pa.int32()),
+            ("task", pa.string()),
+            ("seed", pa.int64()),
+            ("policy_version", pa.int32()),
+            ("end", pa.string()),
+            ("return", pa.float64()),
+            ("length", pa.int32()),
+            ("success", pa.bool_()),
+            ("turns", pa.list_(pa.struct(turn))),
+            ("final_keep", pa.int32()),
+            ("final_new_ids", pa.list_(pa.int32())),
+        ]
+    )
+
+
+SCHEMA = _schema(_TURN)
+_ELSEWHERE = _schema([*_TURN, ("engine_logprobs", pa.list_(pa.float32()))])
+"""Of games that another engine than the built-in one played."""
+
+
+def is_shard(table: pa.Table) -> bool:
+    """Whether a Parquet file's table is one of episodes."""
+    return any(table.schema.equals(schema) for schema in (SCHEMA, _ELSEWHERE))
 
 
 class StorageError(RuntimeError):
@@ -49,10 +60,29 @@ class StorageError(RuntimeError):
 
 
 def write_shard(path: Path, episodes: Sequence[Episode], iteration: int) -> None:
-    """Write episodes to ``path``, which afterwards holds all of them or does not exist."""
-    rows = [_to_row(episode, iteration) for episode in episodes]
+    """Write episodes to ``path``, which afterwards holds all of them or does not exist; its folder is made for it."""
+    path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+        _write(episodes, iteration, temporary)
+
+
+def pack(episodes: Sequence[Episode], iteration: int) -> bytes:
+    """What ``write_shard`` would write."""
+    buffer = pa.BufferOutputStream()
+    _write(episodes, iteration, buffer)
+    return bytes(buffer.getvalue().to_pybytes())
+
+
+def unpack(shard: bytes) -> list[Episode]:
+    """The episodes of what ``pack`` made."""
+    return [_from_row(row) for row in pq.read_table(pa.BufferReader(shard)).to_pylist()]
+
+
+def _write(episodes: Sequence[Episode], iteration: int, where: Any) -> None:
+    rows = [_to_row(episode, iteration) for episode in episodes]
+    said = (turn.utterance for episode in episodes for turn in episode.turns)
+    schema = SCHEMA if all(utterance.engine_logprobs is None for utterance in said) else _ELSEWHERE
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), where, compression="zstd")
 
 
 def read_shard(path: Path) -> list[Episode]:
@@ -66,7 +96,7 @@ def _read_table(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise StorageError(f"{path}: not a readable episode shard: {error}") from error
-    if not table.schema.equals(SCHEMA):
+    if not is_shard(table):
         raise StorageError(f"{path}: a Parquet file, but not of episodes; its columns are {table.column_names}")
     return table
 
@@ -104,6 +134,7 @@ def _to_row(episode: Episode, iteration: int) -> dict[str, Any]:
                 "prompt_keep": keep,
                 "prompt_new_ids": turn.prompt_ids[keep:],
                 "info": _dump_info(turn.info),
+                "engine_logprobs": turn.utterance.engine_logprobs,
             }
         )
         sequence = np.concatenate([turn.prompt_ids, turn.utterance.ids])
@@ -128,12 +159,14 @@ def _from_row(row: dict[str, Any]) -> Episode:
     utterances: list[Utterance] = []
     sequence: Ids = np.zeros(0, np.int32)
     for turn in row["turns"]:
+        engine = turn.get("engine_logprobs")
         prompts.append(np.concatenate([sequence[: turn["prompt_keep"]], np.array(turn["prompt_new_ids"], np.int32)]))
         utterances.append(
             Utterance(
                 ids=np.array(turn["utterance_ids"], np.int32),
                 logprobs=np.array(turn["utterance_logprobs"], np.float32),
                 text=turn["utterance"],
+                engine_logprobs=None if engine is None else np.array(engine, np.float32),
             )
         )
         sequence = np.concatenate([prompts[-1], utterances[-1].ids])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from archer import devices
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
 from archer.algorithms.critic import start_critic, update_critic
@@ -16,19 +17,24 @@ from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.likelihood import as_said_by
 from archer.algorithms.supervised import clone, start_actor
 from archer.beginning import Beginning, begin
+from archer.cluster.company import playing_on
+from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.evaluation import evaluate_actor, reference_return
-from archer.files import write_json
-from archer.gathering import Games, gathering
+from archer.envs.base import Environment
+from archer.evaluation import reference_return
+from archer.gathering import gathering
 from archer.health.critic import critic_health
-from archer.metrics import MetricLog, Tracker, episode_metrics
+from archer.launch import launched
+from archer.measuring import Summary, finish, measure
+from archer.metrics import MetricLog, NoLog, Tracker, episode_metrics
 from archer.progress import Progress
-from archer.report.curve import plot_curve
+from archer.resuming import inherit, restore, save
+from archer.rollout.company import Company, Games
 from archer.rollout.demonstrations import count_steps
-from archer.run import NO_TASK, Run, assemble, attach_anchor, inherit, keep_demonstrations, prepare, restore, save
+from archer.run import NO_TASK, Run, assemble, attach_anchor, keep_demonstrations, prepare, settle
 from archer.runfolder import RunFolder
-from archer.storage import count_rows, read_shard, shard_path, write_shard
+from archer.storage import shard_path, write_shard
 from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
@@ -53,11 +59,12 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         games = gather()
         episodes = games.episodes
         metrics |= episode_metrics(episodes, "rollout") | games.speed | games.faults.metrics
-        metrics["rollout/policy_lag"] = float(run.agent.policy_version - episodes[0].policy_version)
+        played_by = np.mean([episode.policy_version for episode in episodes])
+        metrics |= {"rollout/policy_lag": float(run.agent.policy_version - played_by)} | games.account
         if run.agent.critic is not None:  # before it learns from them
             metrics |= critic_health(run.agent.critic, episodes, config.critic)
         run.replay.add(episodes)
-        write_shard(shard_path(run.folder.episodes, number), episodes, number)
+        _keep(shard_path(run.folder.episodes, number), episodes, number)
     credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
     if config.critic.method != "none":
         metrics |= update_critic(
@@ -75,7 +82,9 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         run.agent.release_gradients()
     run.iteration = number
     if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
-        metrics |= episode_metrics(measure(run, config.eval.games), "eval")
+        measured = measure(run, config.eval.games)
+        metrics |= episode_metrics(measured, "eval")
+        _keep(shard_path(run.folder.evaluations, number), measured, number)
     metrics |= {"games": float(run.games), "warmup": float(number <= config.warmup)}
     metrics["time/iteration_s"] = time.perf_counter() - began
     log.log(number, metrics)
@@ -83,14 +92,10 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     progress.advance(metrics)
 
 
-def measure(run: Run, games: int) -> list[Episode]:
-    """Evaluation games of the policy as it is."""
-    assert run.environments is not None, "only where there is an environment"
-    return evaluate_actor(
-        run.agent.policy, run.environments, games,
-        task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout,
-        policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
-    )  # fmt: skip
+def _keep(path: Path, episodes: Sequence[Episode], iteration: int) -> None:
+    """Write games into the run's folder, which one process does."""
+    if devices.first():
+        write_shard(path, episodes, iteration)
 
 
 def start(
@@ -100,6 +105,7 @@ def start(
     begun: Beginning,
     log: MetricLog,
     progress: Progress,
+    company: Company | None = None,
 ) -> Run:
     """A new run up to its first checkpoint, with all that is learned before the first game: the supervised start, a
     fresh critic's start, and what the actor takes from the demonstrations once there is a critic to judge them.
@@ -108,17 +114,20 @@ def start(
     the second line and ``offline.parquet`` are of what came of it.
     """
     actor, demonstrations = begun.actor, begun.demonstrations
+    settle(config, actor)
     if begun.skipped:
         progress.message(f"{begun.skipped} malformed conversations were skipped")
     if demonstrations and config.supervised.epochs and begun.source is None:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
     high = HIGH_LEVELS.get(config.critic.method)
-    if high is not None and high.reweighs:
-        demonstrations = as_said_by(actor, demonstrations)
+    if demonstrations and high is not None and high.reweighs:
+        progress.stage("likelihood of demonstrations", len(demonstrations), unit="games")
+        demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
-        write_shard(folder.demonstrations_file, demonstrations, 0)
-    run = assemble(config, folder, target, actor, demonstrations)
+        _keep(folder.demonstrations_file, demonstrations, 0)
+    run = assemble(config, folder, target, actor, demonstrations, begun.engine)
+    run.company = company
     inherited = inherit(run, begun)
     judged = bool(demonstrations) and config.critic.method != "none" and not inherited
     began = time.perf_counter()
@@ -151,78 +160,12 @@ def start(
 def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: str, shard: Path, seconds: float) -> None:
     """Evaluate the agent; ``seconds`` is what it took to get from the supervised start to here."""
     if run.make_env is not None:
-        progress.message(f"measuring {what}")
-        episodes = measure(run, run.config.eval.final_games)
-        write_shard(shard, episodes, 0)
-        found = episode_metrics(episodes, "eval")
+        progress.stage(f"measuring {what}", run.config.eval.final_games, unit="games")
+        episodes = measure(run, run.config.eval.final_games, progress.count)
+        _keep(shard, episodes, 0)
+        best = reference_return(run.make_env)
+        found = episode_metrics(episodes, "eval") | ({} if best is None else {"eval/reference_return": best})
         log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a finished run reports; returns are means over evaluation games with half-widths of 95 % intervals.
-
-    Without an environment nothing is measured: returns and curve are None.
-    """
-
-    run: str
-    task: str
-    start_return: float | None
-    start_ci95: float | None
-    return_mean: float | None
-    return_ci95: float | None
-    reference_return: float | None
-    gap_closed: float | None
-    """Share of the way from the start to the reference, None where there is no reference."""
-    games: int
-    """Games played for training, warm-up and the runs that this one goes on from included."""
-    demonstrations: int
-    curve: str | None
-
-
-def finish(run: Run) -> Summary:
-    """Write ``summary.json``; with an environment, evaluate the trained actor and draw the curve."""
-    outcome = {} if run.make_env is None else _outcome(run)
-    blank = dict.fromkeys(
-        ("start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve")
-    )
-    summary = Summary(
-        run=str(run.folder.path),
-        task=run.task,
-        games=run.games,
-        demonstrations=count_rows(run.folder.demonstrations_file),
-        **(blank | outcome),
-    )
-    write_json(run.folder.summary_file, summary.__dict__)
-    return summary
-
-
-def _outcome(run: Run) -> dict[str, Any]:
-    """What the evaluations at both ends come to, and the curve between them."""
-    assert run.make_env is not None
-    episodes = measure(run, run.config.eval.final_games)
-    write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
-    after = episode_metrics(episodes, "eval")
-    rows = run.folder.metrics()
-    before = rows[0]
-    best = reference_return(run.make_env)
-    gap = None if best is None else best - before["eval/return_mean"]
-    plot_curve(
-        [*rows, {**after, "iteration": run.iteration, "games": run.games, "warmup": 0.0}],
-        run.folder.curve_file,
-        start_return=before["eval/return_mean"],
-        reference_return=best,
-        title=f"{run.task}, {run.config.preset}, seed {run.config.seed}",
-    )
-    return {
-        "start_return": before["eval/return_mean"],
-        "start_ci95": before["eval/return_ci95"],
-        "return_mean": after["eval/return_mean"],
-        "return_ci95": after["eval/return_ci95"],
-        "reference_return": best,
-        "gap_closed": (after["eval/return_mean"] - before["eval/return_mean"]) / gap if gap else None,
-        "curve": str(run.folder.curve_file),
-    }
 
 
 def train(
@@ -233,38 +176,76 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     trackers: tuple[Tracker, ...] = (),
+    cluster: Cluster | None = None,
 ) -> Summary:
     """Train an agent from its supervised start to the end of its budget, into the folder ``run``.
 
     ``env`` is an environment class or factory of your own and takes the place of ``config.env.name``. With ``resume``
-    the run in the folder goes on from its newest checkpoint, exactly as if it had never been stopped.
+    the run in the folder goes on from its newest checkpoint, exactly as if it had never been stopped. With ``cluster``
+    its games are played on the machines of one (and ``config.cluster`` says how).
     Raises ValueError for settings, RunFolderError for the folder, CheckpointError when the disk refuses.
     """
-    progress = progress or Progress(quiet=True)
     path = Path(run)
-    if resume:
-        folder = RunFolder.open(path)
-        with folder.lock():
-            restored = restore(folder, env)
-            with _logging(folder, trackers, progress) as log:
-                return _go_on(restored, log, progress)
-    config = config or RunConfig()
+    config = RunFolder.open(path).config() if resume else config or RunConfig()
+    _check_processes(config, cluster, new=not resume)
     target: str | Factory | None = env if env is not None else config.env.name
-    make_env = None if target is None else make_factory(target, config.env.options)
-    with RunFolder(path).lock():
+    make_env = None if target is None else make_factory(target, config.env.options)  # refused before there is a folder
+    with devices.joined(config.device):
+        if progress is None or not devices.first():
+            progress = Progress(quiet=True)
+        with (
+            playing_on(cluster, config, progress.message) as recruit,
+            RunFolder(path).lock() if devices.first() else nullcontext(),
+        ):
+            if resume:
+                restored = restore(RunFolder.open(path), env)
+                with (
+                    recruit(target, restored.folder, restored.games_before, restored.iteration) as restored.company,
+                    _logging(restored.folder, trackers, progress) as log,
+                ):
+                    return _go_on(restored, log, progress)
+            folder, begun = _begin(config, path, make_env, NO_TASK if target is None else task_name(target), progress)
+            with (
+                recruit(target, folder, begun.games_before, 0) as company,
+                _logging(folder, trackers, progress) as log,
+            ):
+                return _go_on(start(config, folder, target, begun, log, progress, company), log, progress)
+
+
+def _check_processes(config: RunConfig, cluster: Cluster | None, *, new: bool) -> None:
+    """Refuse what several processes cannot do, and what one cannot begin."""
+    count = launched()
+    if new and config.model.sharding != "none" and count == 1:
+        raise ValueError(
+            f"model.sharding={config.model.sharding!r} cuts networks into one shard per process, and there is one; "
+            "start several (torchrun --nproc-per-node 2 -m -- archer train ...), or leave it out"
+        )
+    if count > 1 and cluster is not None:
+        raise ValueError(f"--cluster is for one learner, and a launcher has started {count} processes; start one")
+    if count > 1 and config.rollout.engine != "built-in":
+        raise ValueError(
+            f"rollout.engine={config.rollout.engine!r} plays for one process, and a launcher has started {count}; "
+            "set rollout.engine='built-in', or start one"
+        )
+
+
+def _begin(
+    config: RunConfig, path: Path, make_env: Callable[[], Environment] | None, task: str, progress: Progress
+) -> tuple[RunFolder, Beginning]:
+    """A new run's folder and what it begins with; refuses what cannot work before anything is written."""
+    if devices.first():
         RunFolder.check_free(path)
-        prepare(config)
-        begun = begin(
-            config, make_env, NO_TASK if target is None else task_name(target)
-        )  # refuses before anything is written
-        folder = RunFolder.create(path, config)
-        with _logging(folder, trackers, progress) as log:
-            return _go_on(start(config, folder, target, begun, log, progress), log, progress)
+    prepare(config)
+    begun = begin(config, make_env, task, progress)
+    said = [turn.utterance.ids.tolist() for episode in begun.demonstrations for turn in episode.turns]
+    devices.check_alike(begun.actor, said)
+    folder = devices.told_by_first(lambda: RunFolder.create(path, config))
+    return folder, begun
 
 
 @contextmanager
 def _logging(folder: RunFolder, trackers: tuple[Tracker, ...], progress: Progress) -> Iterator[MetricLog]:
-    log = MetricLog(folder.path, trackers)
+    log = MetricLog(folder.path, trackers) if devices.first() else NoLog()
     try:
         yield log
     finally:
@@ -277,19 +258,4 @@ def _go_on(run: Run, log: MetricLog, progress: Progress) -> Summary:
     progress.stage("training", run.config.iterations, done=run.iteration)
     with run.environments or nullcontext():
         learn(run, log, progress)
-        if run.make_env is not None:
-            progress.message("measuring the trained agent")
-        return finish(run)
-
-
-def examples(folder: RunFolder) -> tuple[Episode, Episode] | None:
-    """The same evaluation game before and after training: the first that the trained agent won, else the first.
-
-    None where nothing was played.
-    """
-    if not (folder.path / "final.parquet").exists():
-        return None
-    before = read_shard(folder.path / "start.parquet")
-    after = read_shard(folder.path / "final.parquet")
-    index = next((i for i, episode in enumerate(after) if episode.success), 0)
-    return before[index], after[index]
+        return finish(run, progress)

@@ -46,6 +46,9 @@ class Utterance:
     """Log-probability of each id at temperature 1 under the full softmax, shape [T]."""
     text: str
     """The ids decoded, without special tokens."""
+    engine_logprobs: LogProbs | None = None
+    """Where another engine than the built-in one said it: the same as that engine computes it, shape [T]. It sampled by
+    its own numbers, ``logprobs`` are the learner's."""
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or self.ids.shape != self.logprobs.shape:
@@ -109,10 +112,23 @@ class Episode:
         return sum(len(turn.utterance.ids) for turn in self.turns)
 
     @property
+    def engine_gap(self) -> LogProbs:
+        """Nats between learner and engine on each token that another engine than the built-in one said, [tokens]."""
+        both = [(said.logprobs, said.engine_logprobs) for said in (turn.utterance for turn in self.turns)]
+        gaps = [np.abs(learner - engine) for learner, engine in both if engine is not None]
+        return np.concatenate(gaps) if gaps else np.zeros(0, np.float32)
+
+    @property
     def success(self) -> bool | None:
         """``info["success"]`` of the last turn where the environment reports it, else None."""
         flag = self.turns[-1].info.get("success")
         return None if flag is None else bool(flag)
+
+    def _repr_html_(self) -> str:
+        """As notebooks show it."""
+        from archer.report.notebook import episode_html  # not before somebody looks
+
+        return episode_html(self)
 
     def __len__(self) -> int:
         return len(self.turns)

@@ -169,6 +169,48 @@ def test_z_code_is_played_in_pure_python_and_files_are_not_touched(
         ZMachine("nowhere.z5")
 
 
+def test_a_game_without_a_record_says_itself_what_it_pays_and_when_it_ends() -> None:
+    env = ZMachine(_generated(0, 1, 1, 1), shows=["score"])
+    assert str(env.reset(seed=0)[0]).endswith("Score: 0.")
+    answer, reward, *ends, info = env.step("inventory")
+    assert "a mop" in str(answer) and reward == 0.0 and ends == [False, False]
+    answer, reward, *ends, info = env.step("drop mop")  # its one task
+    assert reward == 1.0 and ends == [True, False] and info["score"] == 1 and "The End" in str(answer)
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step("look")
+    assert str(env.reset(seed=0)[0]).endswith("Score: 0.")
+
+
+def test_a_game_that_tells_no_score_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = ZMachine(_generated(0, 1, 1, 1))
+    monkeypatch.setattr(env._game, "peek", lambda command: "I don't know the word.")
+    with pytest.raises(ValueError, match=r"does not answer `score`, so nothing in it would be rewarded"):
+        env.reset(seed=0)
+
+
+def test_a_limit_that_is_told_terminates_and_one_that_is_not_truncates() -> None:
+    game = _generated(0, 1, 1, 1)
+    told, untold = ZMachine(game, shows=["moves"], max_turns=2), ZMachine(game, shows=[], max_turns=2)
+    assert str(told.reset(seed=0)[0]).endswith("\nMoves left: 2.") and untold.reset(seed=0)
+    for word, left in (("look", 1), ("save", 0)):  # what is refused takes a move too
+        answer, _, *ends, _ = told.step(word)
+        assert str(answer).endswith(f"\nMoves left: {left}.") and ends == [left == 0, False]
+        assert untold.step(word)[2:4] == (False, left == 0)
+
+
+DETECTIVE = Path(__file__).parents[3] / "shared" / "data" / "detective.z5"
+
+
+@pytest.mark.skipif(not DETECTIVE.exists(), reason="the game's file is not part of the project")
+def test_detective_pays_for_new_places_and_350_in_all() -> None:
+    env = ZMachine(str(DETECTIVE), interpreter="jericho", shows=["score"], max_turns=60)
+    assert "Score: 10." in str(env.reset(seed=0)[0])  # what it begins with is nobody's merit
+    steps = [env.step(command) for command in env._game._env.get_walkthrough()]
+    assert sum(step[1] for step in steps) == 350.0
+    assert [step[2] for step in steps] == [False] * 50 + [True] and steps[-1][4]["success"]
+    assert "Score: 20." in str(next(step[0] for step in steps if step[1] == 10.0))
+
+
 def test_the_status_line_is_no_part_of_an_answer() -> None:
     assert clean("\n\n<< Closet >>\nA  gun.\n\n>        << Closet >>Score: 10Moves: 3") == "<< Closet >>\nA gun."
 

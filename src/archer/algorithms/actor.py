@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from archer import devices
 from archer.algorithms.credit import Credit
-from archer.algorithms.low import LOW_LEVELS
-from archer.algorithms.low.spoken import ADVANTAGES, Spoken, played_advantage
+from archer.algorithms.low import LOW_LEVELS, TRUSTING
+from archer.algorithms.low.spoken import ADVANTAGES, Spoken, engine_trust, played_advantage
 from archer.config import ActorConfig
 from archer.losses import kl_penalty
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch, Siblings, TokenIndex, collate
-from archer.optimize import polyak_update, split
+from archer.optimize import descend, polyak_update, split
 from archer.replay import Replay, draw
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -52,12 +53,13 @@ def update_actor(
             siblings = sampler.sample(episodes, config.siblings, [*seed, update])
         for _ in range(config.epochs):
             found: Found = []
-            norm = agent.actor_optimizer.step(_losses(agent, reference, episodes, siblings, credit, config, found))
+            optimizers = [optimizer for optimizer in (agent.actor_optimizer, agent.baseline_optimizer) if optimizer]
+            norm = descend(optimizers, _losses(agent, reference, episodes, siblings, credit, config, found))[0]
             agent.policy_version += 1
             if agent.mean is not None:
                 polyak_update(agent.mean, agent.actor, config.average)
-            metrics.append({key: sum(part[key] * weight for part, weight in found) for key in found[0][0]})
-            metrics[-1]["grad_norm"] = norm
+            means = {key: sum(part[key] * weight for part, weight in found) for key in found[0][0]}
+            metrics.append({**devices.merged(means), "grad_norm": norm})
     return {f"actor/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
 
 
@@ -86,9 +88,12 @@ def _losses(
     config: ActorConfig,
     found: Found,
 ) -> Iterator[tuple[Tensor, float]]:
-    """The loss of each part of the batch with its share of the turns; metrics and shares are appended to ``found``."""
+    """The loss of each of this process' parts of the batch with its share of the turns; metrics and shares are appended
+    to ``found``."""
     turns = sum(len(episode) for episode in episodes)
-    for part in split(len(episodes), config.accumulation):
+    weighed = config.method in TRUSTING and config.utterances == "played"
+    elsewhere = weighed and any(len(episode.engine_gap) for episode in episodes)
+    for part, counts in devices.own_parts(split(len(episodes), devices.enough_for_all(config.accumulation))):
         batch = collate(episodes[part], siblings[part] if siblings is not None else None).to(agent.actor.device)
         hidden = agent.actor.hidden(batch)
         tokens = batch.sibling_tokens() if config.utterances == "fresh" else batch.utterance_tokens()
@@ -98,8 +103,12 @@ def _losses(
         if config.advantage != "none":
             extra["advantage_mean"] = float(spoken.advantage.mean())
             extra["advantage_std"] = float(spoken.advantage.std(correction=0))
-        if agent.baseline_optimizer is not None:
-            extra["baseline_loss"] = _fit_baseline(agent, spoken)
+        if elsewhere:
+            extra["engine_capped"] = float((spoken.trust >= config.ratio_cap).float().mean())
+        if agent.baseline is not None:
+            error = (spoken.baseline - spoken.advantage).pow(2).mean()
+            extra["baseline_loss"] = float(error.detach())
+            loss = loss + error / agent.baseline.unit**2  # the actor's own part of the loss takes it for a constant
         if reference is not None:
             own = spoken.logprobs
             if config.utterances != "fresh" and siblings is not None:  # what was played may be of old policies
@@ -109,7 +118,7 @@ def _losses(
                 anchor = reference.logprobs(batch, tokens)
             penalty, extra["kl"] = kl_penalty(own, anchor, int(tokens.utterance[-1]) + 1)
             loss = loss + config.kl * penalty
-        weight = len(batch.row) / turns
+        weight = len(batch.row) / turns if counts else 0.0
         found.append((extra, weight))
         yield loss, weight
 
@@ -126,6 +135,7 @@ def _spoken(
     return Spoken(
         logprobs=logprobs,
         sampled=torch.from_numpy(np.concatenate([u.logprobs for u in utterances])).to(hidden.device),
+        trust=engine_trust(utterances, config.ratio_cap).to(hidden.device),
         advantage=_advantage(agent, batch, tokens, credit, config),
         baseline=torch.zeros_like(logprobs) if agent.baseline is None else agent.baseline(batch, tokens),
         utterances=len(utterances),
@@ -146,11 +156,3 @@ def _advantage(
     values = agent.learned_critic(batch)
     fresh = config.utterances == "fresh"
     return (ADVANTAGES[config.advantage](values).reshape(-1) if fresh else played_advantage(values))[tokens.utterance]
-
-
-def _fit_baseline(agent: Agent, spoken: Spoken) -> float:
-    """One step of the token baseline towards the advantages; its squared error before."""
-    assert agent.baseline is not None and agent.baseline_optimizer is not None
-    loss = (spoken.baseline - spoken.advantage).pow(2).mean()
-    agent.baseline_optimizer.step([(loss / agent.baseline.unit**2, 1.0)])
-    return float(loss.detach())

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from archer import devices
 from archer.algorithms.high import HIGH_LEVELS, HighLevel
 from archer.algorithms.high.targets import Targets
 from archer.algorithms.target_values import FreshValues, KeptValues, TargetValues
@@ -30,6 +31,9 @@ from archer.replay import Replay
 from archer.rollout.demonstrations import batches
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
+
+TERMS = ("turns", "tokens", "answers")
+"""What the terms of the loss are means of."""
 
 
 def start_critic(
@@ -54,7 +58,7 @@ def start_critic(
         optimizer.scale_lr(warmup_decay(step, steps))
         metrics = _step(agent, optimizer, high, episodes, whole, FreshValues(agent, high))
         report({f"critic_start/{key}": value for key, value in metrics.items()})
-    optimizer.release()
+    optimizer.clear()
 
 
 def update_critic(
@@ -101,7 +105,7 @@ def _step(
     metrics: defaultdict[str, float] = defaultdict(float)
     norm = optimizer.step(_losses(agent, high, episodes, config, told, metrics))
     polyak_update(agent.target_critic, agent.learned_critic, config.polyak)
-    return metrics | {"grad_norm": norm}
+    return {**devices.merged(metrics), "grad_norm": norm}
 
 
 def _losses(
@@ -112,15 +116,16 @@ def _losses(
     told: TargetValues,
     metrics: defaultdict[str, float],
 ) -> Iterator[tuple[Tensor, float]]:
-    """The loss of each part of the batch; each term has its part's share of all that it is the mean of. ``metrics``
-    gather their means."""
+    """The loss of each of this process' parts of the batch; each term has its part's share of all that it is the mean
+    of. ``metrics`` gather their means."""
     critic, device = agent.learned_critic, agent.actor.device
-    parts = split(len(episodes), config.accumulation)
-    batches = [collate(episodes[part]) for part in parts]
-    sizes = [_sizes(batch, bool(config.answer_weight)) for batch in batches]
-    whole = sum(sizes, Counter())
-    for part, batch, size in zip(parts, batches, sizes, strict=True):
-        share = {term: size[term] / max(1, whole[term]) for term in ("turns", "tokens", "answers")}
+    parts = devices.own_parts(split(len(episodes), devices.enough_for_all(config.accumulation)))
+    batches = [collate(episodes[part]) for part, _ in parts]
+    answers = bool(config.answer_weight)
+    sizes = [_sizes(batch, answers) if counts else Counter() for batch, (_, counts) in zip(batches, parts, strict=True)]
+    whole = dict(zip(TERMS, devices.summed([sum(size[term] for size in sizes) for term in TERMS]), strict=True))
+    for (part, _), batch, size in zip(parts, batches, sizes, strict=True):
+        share = {term: size[term] / max(1, whole[term]) for term in TERMS}
         batch = batch.to(device)
         with torch.no_grad():
             targets = high.targets(told(batch), episodes[part], config)

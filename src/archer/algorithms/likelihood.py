@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from archer import devices
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.types import Episode, LogProbs, Turn
@@ -33,14 +34,17 @@ def policy_ratios(actor: Actor, episodes: Sequence[Episode]) -> list[Tensor]:
     return found
 
 
-def as_said_by(actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
+def as_said_by(
+    actor: Actor, episodes: Sequence[Episode], report: Callable[[int], None] = lambda games: None
+) -> list[Episode]:
     """The same episodes, with the log-probabilities that ``actor`` gives to what nobody knows how likely it was: to the
-    demonstrations of a player who is no policy, whom it has cloned."""
+    demonstrations of a player who is no policy, whom it has cloned. ``report`` hears how many more are done."""
     unknown = [episode for episode in episodes if np.isnan(episode.turns[0].utterance.logprobs).any()]
-    known = {
-        id(episode): replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
-        for episode, logprobs in zip(unknown, _said(actor, unknown), strict=True)
-    }
+    report(len(episodes) - len(unknown))
+    known: dict[int, Episode] = {}
+    for episode, logprobs in zip(unknown, _said(actor, unknown), strict=True):
+        known[id(episode)] = replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
+        report(1)
     return [known.get(id(episode), episode) for episode in episodes]
 
 
@@ -55,9 +59,12 @@ def _with(episode: Episode, logprobs: LogProbs) -> Iterator[Turn]:
 
 def _said(actor: Actor, episodes: Sequence[Episode]) -> Iterator[Tensor]:
     """Log-probability of every token of each episode's utterances, float32 [T] on the CPU."""
-    for start in range(0, len(episodes), EPISODES_AT_ONCE):
-        part = episodes[start : start + EPISODES_AT_ONCE]
+    parts = [episodes[start : start + EPISODES_AT_ONCE] for start in range(0, len(episodes), EPISODES_AT_ONCE)]
+
+    def look(part: Sequence[Episode]) -> Tensor:
         batch = collate(part).to(actor.device)
         with torch.no_grad():
-            logprobs = actor.logprobs(batch, batch.utterance_tokens()).cpu()
+            return actor.logprobs(batch, batch.utterance_tokens()).cpu()
+
+    for part, logprobs in zip(parts, devices.divide(parts, look), strict=True):
         yield from torch.split(logprobs, [episode.tokens_said for episode in part])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from archer import devices
 from archer.algorithms.low.spoken import played_advantage
 from archer.config import ActorConfig, ActorStartConfig, CloningConfig, SupervisedConfig
 from archer.losses import advantage_weights, cloning_loss
@@ -16,7 +17,7 @@ from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.batch import collate
 from archer.models.critic import values_in_parts
-from archer.optimize import warmup_decay
+from archer.optimize import split, warmup_decay
 from archer.rollout.demonstrations import batches
 from archer.types import Episode
 
@@ -75,17 +76,24 @@ def _clone(
     place = {id(episode): index for index, episode in enumerate(demonstrations)}
     losses: list[float] = []
     for episodes, step, steps in batches(demonstrations, config, generator):
-        batch = collate(episodes).to(actor.device)
+        [(part, counts)] = devices.own_parts(split(len(episodes), devices.count()))
+        own = episodes[part]
+        batch = collate(own).to(actor.device)
         hidden = actor.hidden(batch)
         tokens = batch.utterance_tokens()
-        weight = np.concatenate([weights[place[id(episode)]] for episode in episodes])
         logprobs = actor.utterance_logprobs(hidden, batch, tokens)
-        loss, metrics = cloning_loss(logprobs, torch.from_numpy(weight).to(logprobs)[tokens.utterance])
-        if config.answer_weight:
-            loss = loss + config.answer_weight * cloning_loss(actor.answer_logprobs(hidden, batch))[0]
+        answers = actor.answer_logprobs(hidden, batch) if config.answer_weight else logprobs[:0]
+        by_turn = np.concatenate([weights[place[id(episode)]] for episode in own])
+        weight = torch.from_numpy(by_turn).to(logprobs)[tokens.utterance]
+        sizes = [float(weight.sum()), float(len(answers))] if counts else [0.0, 0.0]
+        shares = [size / (whole or 1.0) for size, whole in zip(sizes, devices.summed(sizes), strict=True)]
+        loss, metrics = cloning_loss(logprobs, weight)
+        loss = shares[0] * loss
+        if len(answers):
+            loss = loss + config.answer_weight * shares[1] * cloning_loss(answers)[0]
         optimizer.scale_lr(warmup_decay(step, steps))
         optimizer.step([(loss, 1.0)])
-        losses.append(metrics["loss"])
-        report({f"{stage}/loss": metrics["loss"]})
-    optimizer.release()
+        losses.append(devices.summed([shares[0] * metrics["loss"]])[0])
+        report({f"{stage}/loss": losses[-1]})
+    optimizer.clear()
     return float(np.mean(losses[-(len(losses) // config.epochs) :]))

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from archer import devices
 from archer.algorithms.high import HighLevel
 from archer.algorithms.likelihood import policy_ratios
 from archer.models.agent import Agent
@@ -84,10 +85,13 @@ class KeptValues:
         self._kept = {key: kept for key, kept in self._kept.items() if self._now - kept[0] < self.iterations}
         missing = [episode for key, episode in _distinct(drawn).items() if key not in self._kept]
         fresh = FreshValues(agent, high, sampler, [missing], seed)
-        for start in range(0, len(missing), EPISODES_AT_ONCE):
-            part = missing[start : start + EPISODES_AT_ONCE]
+        parts = [missing[start : start + EPISODES_AT_ONCE] for start in range(0, len(missing), EPISODES_AT_ONCE)]
+
+        def look(part: Sequence[Episode]) -> Values:
             with torch.no_grad():
-                values = fresh(collate(part).to(agent.actor.device)).to("cpu")
+                return fresh(collate(part).to(agent.actor.device)).to("cpu")
+
+        for part, values in zip(parts, devices.divide(parts, look), strict=True):
             for episode, own in zip(part, values.apart(part), strict=True):
                 self._kept[id(episode)] = self._now, episode, own
 

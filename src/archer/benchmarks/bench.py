@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from archer.benchmarks.roofline import Ceilings, measure_ceilings
 from archer.benchmarks.suite import decoding, large_critic, learning
 from archer.benchmarks.workloads import GPT2, TINY, Shape, build_actor
 from archer.models.actor import Actor
+from archer.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -45,30 +45,40 @@ class Report:
         }
 
 
-def bench(*, repeats: int, threads: int, model: Path | None, report: Callable[[str], None]) -> Report:
-    """Measure playing and learning against the published arrangement; ``report`` hears what is done next.
+def bench(*, repeats: int, threads: int, model: Path | None, progress: Progress) -> Report:
+    """Measure playing and learning against the published arrangement.
 
     model: a causal LM to play with besides the built-in shapes.
     """
     torch.set_num_threads(threads)
-    report("matrix rates and memory bandwidth")
+    progress.stage("bench", 10 if model is None else 11, unit="measurements")
+    progress.message("matrix rates and memory bandwidth")
     ceilings = measure_ceilings()
+    progress.count(1)
     measures: list[Measure] = []
+
+    def keep(measure: Measure) -> None:
+        measures.append(measure)
+        progress.count(1)
+
     for dtype, target in ((torch.float32, None), (torch.bfloat16, 20.0)):
-        report(f"playing with the built-in tiny model, {dtype}")
-        measures.append(decoding(TINY, build_actor(TINY, dtype), ceilings, repeats=repeats, target=target))
-    report("critic, actor and iteration")
-    measures += learning(build_actor(TINY), TINY, ceilings, repeats=repeats)
-    report("peak memory")
-    measures.append(memory())
+        progress.message(f"playing with the built-in tiny model, {dtype}")
+        keep(decoding(TINY, build_actor(TINY, dtype), ceilings, repeats=repeats, target=target))
+    progress.message("critic, actor and iteration")
+    for measure in learning(build_actor(TINY), TINY, ceilings, repeats=repeats):
+        keep(measure)
+    progress.message("peak memory")
+    keep(memory())
     seldom = max(1, repeats // 3)
-    report("playing with GPT-2's shape")
-    measures.append(decoding(GPT2, build_actor(GPT2, torch.bfloat16), ceilings, repeats=seldom, target=5.0))
-    report("learning with GPT-2's shape")
-    measures.append(large_critic(GPT2, ceilings, repeats=seldom))
+    progress.message("playing with GPT-2's shape")
+    keep(decoding(GPT2, build_actor(GPT2, torch.bfloat16), ceilings, repeats=seldom, target=5.0))
+    progress.message("learning with GPT-2's shape")
+    keep(large_critic(GPT2, ceilings, repeats=seldom))
     if model is not None:
-        report(f"playing with {model}")
+        progress.message(f"playing with {model}")
         actor = Actor.from_pretrained(model)
-        measures.append(decoding(Shape(str(model), "", {}, games=16), actor, ceilings, repeats=seldom, target=None))
-    report("growth")
-    return Report(ceilings, tuple(measures), token_cost(TINY), replay_cost(), turn_bytes())
+        keep(decoding(Shape(str(model), "", {}, games=16), actor, ceilings, repeats=seldom, target=None))
+    progress.message("growth")
+    report = Report(ceilings, tuple(measures), token_cost(TINY), replay_cost(), turn_bytes())
+    progress.count(1)
+    return report

@@ -16,6 +16,7 @@ from archer.settings import flatten, to_dict
 
 NOT_THE_METHOD = (
     "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval", "start_from", "iterations",
+    "model.sharding",
 )  # fmt: skip
 """Settings that make no other method of a preset; preset and task are compared on their own, and a longer run is the
 same method for longer."""
@@ -129,7 +130,8 @@ def method_labels(curves: Sequence[RunCurve]) -> list[str]:
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the method by their dotted names."""
-    return flatten({name: value for name, value in settings.items() if name not in NOT_THE_METHOD})
+    parts = flatten({name: value for name, value in settings.items() if name not in NOT_THE_METHOD})
+    return {name: value for name, value in parts.items() if name not in NOT_THE_METHOD}
 
 
 def _written(value: object) -> str:

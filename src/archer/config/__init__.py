@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from archer.config.combinations import check_combination, check_device
+from archer.config.combinations import check_combination, check_states
+from archer.config.engines import ServerConfig
 from archer.config.kinds import STRICT, Natural, Positive
 from archer.config.learning import (
     ActorConfig,
@@ -19,6 +20,7 @@ from archer.config.learning import (
     SupervisedConfig,
 )
 from archer.config.parts import (
+    ClusterConfig,
     DemonstrationsConfig,
     EnvConfig,
     EvalConfig,
@@ -33,6 +35,7 @@ __all__ = [
     "ActorStartConfig",
     "BaselineConfig",
     "CloningConfig",
+    "ClusterConfig",
     "CriticConfig",
     "CriticStartConfig",
     "DemonstrationsConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "PassesConfig",
     "RolloutConfig",
     "RunConfig",
+    "ServerConfig",
     "SupervisedConfig",
     "TinyConfig",
 ]
@@ -69,6 +73,7 @@ class RunConfig:
     actor: ActorConfig = Field(default_factory=ActorConfig)
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     iterations: Natural = 20
     """Iterations of play and learning; 0 stops at the supervised start."""
     warmup: Natural = 0
@@ -96,12 +101,13 @@ class RunConfig:
         return {name: getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:
-        check_device(self.device, self.optimized)
+        check_states(self.device, self.model.sharding, self.optimized)
         check_combination(
-            self.model, self.demonstrations, self.rollout, self.critic_start, self.actor_start, self.critic, self.actor,
-            self.eval,
+            self.model, self.demonstrations, self.supervised, self.rollout, self.critic_start, self.actor_start,
+            self.critic, self.actor, self.eval, self.cluster,
             has_env=self.env.name is not None,
             starts_from_run=self.start_from is not None,
             iterations=self.iterations,
             replay_turns=self.replay_turns,
+            device=self.device,
         )  # fmt: skip

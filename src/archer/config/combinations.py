@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archer.config.learning import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig, OptimizerConfig
-from archer.config.parts import DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
+from archer.asking import check_address
+from archer.config.engines import OURS, ServerConfig
+from archer.config.learning import (
+    ActorConfig,
+    ActorStartConfig,
+    CriticConfig,
+    CriticStartConfig,
+    OptimizerConfig,
+    SupervisedConfig,
+)
+from archer.config.parts import ClusterConfig, DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
 
 
 def check_combination(
     model: ModelConfig,
     demonstrations: DemonstrationsConfig,
+    supervised: SupervisedConfig,
     rollout: RolloutConfig,
     critic_start: CriticStartConfig,
     actor_start: ActorStartConfig,
     critic: CriticConfig,
     actor: ActorConfig,
     evaluation: EvalConfig,
+    cluster: ClusterConfig,
     *,
     has_env: bool,
     starts_from_run: bool,
     iterations: int,
     replay_turns: int,
+    device: str,
 ) -> None:
     """Raise ValueError for settings that cannot work together, with what to do."""
     _check_data(demonstrations, rollout, critic, actor, has_env, starts_from_run, iterations)
@@ -29,11 +41,33 @@ def check_combination(
     _check_start(critic_start, actor_start, critic)
     _check_policy(rollout, actor, replay_turns)
     _check_adapters(model, rollout)
+    _check_engine(model, rollout, has_env)
+    if rollout.engine == "server":
+        shown = demonstrations.games != 0 and not starts_from_run
+        learns: dict[str, tuple[object, object, bool]] = {
+            "actor.method": (actor.method, "none", actor.method != "none"),
+            "supervised.epochs": (supervised.epochs, 0, shown and supervised.epochs > 0),
+            "actor_start.epochs": (actor_start.epochs, 0, actor_start.epochs > 0),
+        }
+        if model.actor is None and not starts_from_run:
+            raise ValueError("rollout.engine='server' plays a model that the server has; name it in model.actor")
+        _check_server(model, rollout.server, learns)
+    if cluster.chunk:
+        _check_cluster(cluster, rollout, actor, device)
+    if model.sharding != "none" and model.compile:
+        raise ValueError(
+            f"model.compile is for networks that lie whole, and model.sharding={model.sharding!r}; set it to false"
+        )
 
 
-def check_device(device: str, optimized: Mapping[str, OptimizerConfig]) -> None:
-    """Raise ValueError for what ``device`` cannot do."""
+def check_states(device: str, sharding: str, optimized: Mapping[str, OptimizerConfig]) -> None:
+    """Raise ValueError for optimizer states that cannot be kept where they would have to lie."""
     for name, part in optimized.items():
+        if part.states != "float32" and sharding != "none":
+            raise ValueError(
+                f"{name}.states={part.states!r} is for networks that lie whole, and model.sharding={sharding!r}; "
+                "set it to float32"
+            )
         if part.states == "paged-8-bit" and device == "cpu":
             raise ValueError(
                 f"{name}.states='paged-8-bit' moves between a GPU and its host, and device='cpu' has the one memory; "
@@ -152,3 +186,74 @@ def _check_adapters(model: ModelConfig, rollout: RolloutConfig) -> None:
     for name, wrong in {"rollout.overlap": rollout.overlap, "model.compile": model.compile}.items():
         if wrong:
             raise ValueError(f"{name} needs networks that stand apart, and adapters share one base; set it to false")
+
+
+def _check_engine(model: ModelConfig, rollout: RolloutConfig, has_env: bool) -> None:
+    """Another engine than the built-in one can do less."""
+    if rollout.engine != "server" and rollout.server != ServerConfig():
+        raise ValueError(f"rollout.server says which server plays, but rollout.engine={rollout.engine!r}")
+    if rollout.engine != "vllm" and rollout.vllm:
+        raise ValueError(f"rollout.vllm has arguments of vLLM, but rollout.engine={rollout.engine!r}")
+    if rollout.engine == "built-in":
+        return
+    name = f"rollout.engine={rollout.engine!r}"
+    if not has_env:
+        raise ValueError(f"{name} has nothing to play: env.name is null")
+    if rollout.overlap:
+        raise ValueError(
+            f"{name} holds one version of the policy, and with rollout.overlap two are played with at once; set it to "
+            "false"
+        )
+    if model.lora.rank and model.lora.dora:
+        raise ValueError(f"{name} cannot play adapters of the kind model.lora.dora=true; set it to false")
+    if taken := OURS & rollout.vllm.keys():
+        raise ValueError(f"rollout.vllm.{min(taken)} follows from other settings; leave it out")
+
+
+def _check_server(model: ModelConfig, server: ServerConfig, learns: dict[str, tuple[object, object, bool]]) -> None:
+    """A server plays a model that it has, and adapters of it that it is sent."""
+    check_address(server.url, "rollout.server.url")
+    if not server.model:
+        raise ValueError("rollout.engine='server' needs rollout.server.model, the name of model.actor there")
+    if model.lora.rank:
+        if not server.adapters:
+            raise ValueError(
+                "rollout.engine='server' sends every version of an adapter to the server through a folder that both "
+                "read; name it in rollout.server.adapters"
+            )
+        return
+    if server.adapters:
+        raise ValueError("rollout.server.adapters is for adapters; set model.lora.rank, or leave it out")
+    for name, (value, still, moves) in learns.items():
+        if moves:
+            raise ValueError(
+                f"{name}={value!r} changes the policy, and a server's weights stay as they are; set model.lora.rank to "
+                f"learn adapters, which it can load, or {name}={still}"
+            )
+
+
+def _check_cluster(cluster: ClusterConfig, rollout: RolloutConfig, actor: ActorConfig, device: str) -> None:
+    """Players far away, with weights of some iterations ago."""
+    if rollout.games == 0:
+        raise ValueError("rollout.games=0 plays nothing, so there is nothing to do on a cluster; leave out --cluster")
+    if rollout.overlap:
+        raise ValueError(
+            "rollout.overlap plays ahead on the learner's machine; on a cluster games are played meanwhile anyway, up "
+            "to cluster.lag iterations behind: set rollout.overlap=false"
+        )
+    if rollout.server.adapters:
+        raise ValueError(
+            "rollout.server.adapters is a folder that one player writes to, and on a cluster there are several; play "
+            "with rollout.engine='vllm' or the built-in engine"
+        )
+    own_words = actor.utterances == "played" and actor.method in ("reinforce", "baseline")
+    if cluster.lag and own_words:
+        raise ValueError(
+            f"actor.method={actor.method!r} learns from what the policy itself said; with cluster.lag={cluster.lag} an "
+            "older one may have played; set cluster.lag=0, or use method='ppo', whose ratio allows for it"
+        )
+    if (cluster.gpus > 0) != device.startswith("cuda"):
+        raise ValueError(
+            f"device={device!r} and cluster.gpus={cluster.gpus:g} do not go together: players get GPUs where device is "
+            "cuda, and need a part of one there"
+        )

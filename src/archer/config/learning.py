@@ -138,6 +138,9 @@ class ActorConfig(OptimizerConfig):
     """Utterances sampled per state."""
     clip_ratio: Rate = 0.2
     """`ppo` only: ε, how far the probability of a token may move before it no longer pays."""
+    ratio_cap: Annotated[float, Field(ge=1, strict=True)] = 2.0
+    """`reinforce`, `baseline`, `ppo` on utterances of another engine (`rollout.engine`): a token counts as much as the
+    learner finds it likelier than the engine did, up to this."""
     beta: Annotated[float, Field(gt=0, strict=True)] = 25.0
     """`awr` only: weight exp(β · advantage), the advantage in the critic's unit: the spread of the demonstrations'
     returns, so that no task needs a β of its own."""

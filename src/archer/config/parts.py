@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from archer.config.engines import EngineName, ServerConfig
 from archer.config.kinds import STRICT, BelowOne, Fraction, Natural, Positive, Several, Weight
 
 
@@ -70,6 +71,9 @@ class ModelConfig:
     for what the architecture is loaded with. Playing has kernels of its own."""
     compile: bool = False
     """The learner's decoders go through torch.compile: a minute at the start, then a tenth to a fifth faster."""
+    sharding: Literal["none", "full"] = "none"
+    """In several processes: `none` has every network whole in each, `full` cuts weights, gradients and optimizer states
+    into one shard for each; of adapters, the frozen model beneath them. Same results, less memory, more to send."""
     lora: LoraConfig = Field(default_factory=LoraConfig)
     tiny: TinyConfig = Field(default_factory=TinyConfig)
     """Size of the built-in models."""
@@ -151,6 +155,13 @@ class RolloutConfig:
     """Turns after which a game is truncated if its environment has not ended it."""
     max_tokens: Annotated[int, Field(ge=16, strict=True)] = 512
     """Longest conversation."""
+    engine: EngineName = "built-in"
+    """What says the utterances of games: `built-in`, here; `vllm`, in this process; `server`, over HTTP."""
+    server: ServerConfig = Field(default_factory=ServerConfig)
+    """`server` only: which."""
+    vllm: dict[str, Any] = Field(default_factory=dict)
+    """`vllm` only: keyword arguments of `vllm.LLM`, `gpu_memory_utilization` (0.4, as the learner needs the rest) or
+    `tensor_parallel_size` for instance."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -166,3 +177,31 @@ class EvalConfig:
     """Games of an evaluation while training; an interval needs two."""
     final_games: Several = 1000
     """Games of the evaluations of the supervised start and of the end."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ClusterConfig:
+    """Playing on the machines of a Ray cluster (`archer train --cluster`), while the learner learns."""
+
+    chunk: Natural = 0
+    """Most games that a player is handed at once; 0: the run plays where it learns. An iteration's games are handed out
+    in equal chunks of whole groups, as large as this allows."""
+    lag: Natural = 1
+    """Most iterations that the weights which played a game may be behind those that learn from it. 0: players and
+    learner take turns, and a run is the same as without a cluster."""
+    overdue: Weight = 900.0
+    """Seconds after which what a player was handed is handed to another too; what comes in first counts. 0: only what a
+    player had that died."""
+    gpus: Weight = 0.0
+    """GPUs of each player, a part of one for instance; where `device` is cuda."""
+
+    def __post_init__(self) -> None:
+        if self.chunk == 0 and (self.lag, self.overdue, self.gpus) != (1, 900.0, 0.0):
+            raise ValueError(
+                "settings of playing on a cluster say nothing in a run that is on none; start it with --cluster ADDRESS"
+            )
+
+    def share(self, games: int, group: int) -> int:
+        """Games of a chunk: the largest equal share of ``games`` in whole groups that is not above ``chunk``."""
+        shares = [size for size in range(group, games + 1, group) if games % size == 0]
+        return max((size for size in shares if size <= self.chunk), default=group)

@@ -166,12 +166,22 @@ def _shape(result: object) -> str:
     return f"a tuple of {len(result)}" if isinstance(result, tuple) else f"{type(result).__name__}"
 
 
-def play_scripted_games(env: Environment, player: Callable[[int], Player], seeds: Iterable[int]) -> list[ScriptedGame]:
-    """One game per seed of the environment; ``player`` makes a player from a seed of its own.
+def play_scripted_games(
+    env: Environment,
+    player: Callable[[int], Player],
+    seeds: Iterable[int],
+    report: Callable[[int], None] = lambda games: None,
+) -> list[ScriptedGame]:
+    """One game per seed of the environment; ``player`` makes a player from a seed of its own, ``report`` hears how many
+    more games are over.
 
     That is another seed: a generator begun alike would know what the environment drew.
     """
-    return [play_scripted(env, player(seed + 1), seed) for seed in seeds]
+    games: list[ScriptedGame] = []
+    for seed in seeds:
+        games.append(play_scripted(env, player(seed + 1), seed))
+        report(1)
+    return games
 
 
 def play_scripted(

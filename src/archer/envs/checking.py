@@ -83,17 +83,25 @@ class Trace:
     over: bool
 
 
-def check(make_env: Callable[[], Any], games: int = 20, timeout: float = 10.0) -> list[Finding]:
+def check(
+    make_env: Callable[[], Any],
+    games: int = 20,
+    timeout: float = 10.0,
+    report: Callable[[int], None] = lambda games: None,
+) -> list[Finding]:
     """Play ``games`` games and say what is wrong with an environment and how to mend it; nothing is raised.
 
-    An answer that takes longer than ``timeout`` seconds counts as none.
+    ``report`` hears how many more games are over. An answer that takes longer than ``timeout`` seconds counts as none.
     """
     with Hosting(make_env, timeout=timeout) as hosted:
         plain = make_env()
         player = plain.demonstrator if isinstance(plain, Demonstrated) else _prober
         found: list[Finding] = []
+        traces: list[Trace] = []
         try:
-            traces = [_play(hosted(), player(2 * game + 1), 2 * game) for game in range(games)]
+            for game in range(games):
+                traces.append(_play(hosted(), player(2 * game + 1), 2 * game))
+                report(1)
         except Exception as error:
             kind = "contract" if isinstance(error, ContractError) else "failure"
             return [Finding("error", kind, _told(error))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -26,10 +26,18 @@ def critic_health(critic: Critic, episodes: Sequence[Episode], config: CriticCon
     return {f"critic/{name}": value for name, value in health.metrics().items()}
 
 
-def value_turns(critic: Critic, episodes: Sequence[Episode], config: CriticConfig) -> ValuedTurns:
-    """Every turn of at least one episode, as ``critic`` values it and as it came out."""
-    found = values_in_parts(critic, episodes, by_token=config.method == "tokens")
-    parts = [_valued(values, part, config.discount) for part, values in found]
+def value_turns(
+    critic: Critic,
+    episodes: Sequence[Episode],
+    config: CriticConfig,
+    report: Callable[[int], None] = lambda games: None,
+) -> ValuedTurns:
+    """Every turn of at least one episode, as ``critic`` values it and as it came out; ``report`` hears how many more
+    episodes are judged."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    for part, values in values_in_parts(critic, episodes, by_token=config.method == "tokens"):
+        parts.append(_valued(values, part, config.discount))
+        report(len(part))
     lengths = np.array([len(episode) for episode in episodes])
     q, v, returns, td_errors = (np.concatenate(column).astype(np.float64) for column in zip(*parts, strict=True))
     return ValuedTurns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,12 +65,15 @@ class Actor(nn.Module):
             parameter.data = parameter.data.clone()
         return cls(model, tokenizer)
 
-    def save_pretrained(self, path: str | Path) -> None:
-        """Write weights (safetensors), config and tokenizer in Hugging Face format; of an adapter, that alone."""
+    def save_pretrained(self, path: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights (safetensors), config and tokenizer in Hugging Face format; of an adapter, that alone.
+
+        state: the weights of a model in shards, whole.
+        """
         if isinstance(self.model, Adapted):
             self.model.save(Path(path))
         else:
-            self.model.save_pretrained(path)
+            self.model.save_pretrained(path, state_dict=state)
         self.tokenizer.save_pretrained(path)
 
     @property
@@ -128,7 +131,11 @@ class Actor(nn.Module):
 
     def answer_logprobs(self, hidden: Tensor, batch: EpisodeBatch) -> Tensor:
         """Log-probability of every token that the environment answered, float32 [T]."""
-        return token_logprobs(self._output, self.vocabulary, hidden, batch, batch.observation_tokens())
+        return self.full_logprobs(hidden, batch, batch.observation_tokens())
+
+    def full_logprobs(self, hidden: Tensor, batch: EpisodeBatch, tokens: TokenIndex) -> Tensor:
+        """Log-probability of each indexed token where nothing is suppressed, float32 [T]."""
+        return token_logprobs(self._output, self.vocabulary, hidden, batch, tokens)
 
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits [., vocabulary] of hidden states [., d]."""

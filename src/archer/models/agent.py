@@ -11,6 +11,7 @@ from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
+from archer.sharding import take_over
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
@@ -51,21 +52,21 @@ class Agent:
     def begin_anew(self) -> None:
         """Let the policy and the behavior policy take over the actor's weights as they are."""
         if self.mean is not None:
-            self.mean.load_state_dict(self.actor.state_dict())
+            take_over(self.mean, self.actor)
         if self.behavior is not None:
             self.follow()
 
     def follow(self) -> None:
         """Let the behavior policy take over the policy's weights."""
         assert self.behavior is not None, "only where one plays ahead"
-        self.behavior.load_state_dict(self.policy.state_dict())
+        take_over(self.behavior, self.policy)
         self.behavior_version = self.policy_version
 
     def release_gradients(self) -> None:
         """Forget all gradients: while one network learns or plays, those of the others are in the way."""
         for optimizer in (self.actor_optimizer, self.critic_optimizer, self.baseline_optimizer):
             if optimizer is not None:
-                optimizer.release()
+                optimizer.clear()
 
     @property
     def learned_critic(self) -> Critic:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from archer import devices
 from archer.models.actor import Actor, token_logprobs
 from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
 from archer.models.lora import decoder_copy, inside
 from archer.models.passes import Passes
+from archer.sharding import copy_of
 from archer.types import Episode
 
 TWIN = 2
@@ -95,7 +96,7 @@ class Critic(nn.Module, ABC):
 
     def target(self) -> Critic:
         """A frozen copy, to be moved by ``polyak_update``."""
-        copy = deepcopy(self)
+        copy = copy_of(self)
         copy.requires_grad_(False)
         return copy
 
@@ -112,14 +113,19 @@ def values_in_parts(
     A critic that was trained ``by_token`` has V of every token and no Q: what it thinks of an utterance is V before the
     last token of it, when all has been said but that it ends.
     """
-    for start in range(0, len(episodes), EPISODES_AT_ONCE):
-        part = episodes[start : start + EPISODES_AT_ONCE]
+    device = next(critic.parameters()).device
+
+    def look(part: Sequence[Episode]) -> Values:
         with torch.no_grad():
-            values = critic(collate(part).to(next(critic.parameters()).device), tokens=by_token)
+            values = critic(collate(part).to(device), tokens=by_token)
         if by_token:
             said = torch.tensor([len(turn.utterance.ids) for episode in part for turn in episode.turns])
             values = replace(values, q=values.v_tokens[said.cumsum(0) - 1])
-        yield part, values
+        return values.to("cpu")
+
+    parts = [episodes[start : start + EPISODES_AT_ONCE] for start in range(0, len(episodes), EPISODES_AT_ONCE)]
+    for part, values in zip(parts, devices.divide(parts, look), strict=True):
+        yield part, values.to(device)
 
 
 class CausalCritic(Critic):

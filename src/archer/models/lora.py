@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from transformers import GenerationConfig
 
 from archer.config import LoraConfig
 from archer.extras import need
+from archer.sharding import copy_of, put_together
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -39,7 +39,8 @@ class Base:
         learn = [p for p in self.model.parameters() if p.requires_grad]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*multiple adapters.*")  # they are what we are after
-            self._peft.inject_adapter_in_model(self.settings(self._targets), self.model, adapter_name=name)
+            with put_together(self.model):  # DoRA measures them
+                self._peft.inject_adapter_in_model(self.settings(self._targets), self.model, adapter_name=name)
         kinds = self._peft.tuners.lora.LoraLayer
         found = [(key, part) for key, part in self.model.named_modules() if isinstance(part, kinds)]
         self._layers = [part for _, part in found]
@@ -126,6 +127,12 @@ class Adapted(nn.Module):
         return self._base[0]
 
     @property
+    def beneath(self) -> nn.Module:
+        """The model that it stands on."""
+        model: nn.Module = self.base.model
+        return model
+
+    @property
     def network(self) -> Any:
         """The model, passing through this network's adapter until another's is asked for."""
         self.base.activate(self.name)
@@ -161,4 +168,4 @@ def inside(network: Any) -> Any:
 
 def decoder_copy(network: Any) -> Any:
     """A copy of a causal LM without its output layer."""
-    return network.copy(decoder=True) if isinstance(network, Adapted) else deepcopy(network.base_model)
+    return network.copy(decoder=True) if isinstance(network, Adapted) else copy_of(network.base_model)

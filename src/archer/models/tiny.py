@@ -20,13 +20,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     """Byte-level BPE that may merge across words, so that an often heard phrase becomes a single token.
 
     A small model then sees a conversation as a few tokens a turn, and "was that said before?" is a question about
-    one token; anything new is still spelled out. Digits stay apart: a number is written alike wherever it stands, so
-    that it can be copied.
+    one token; anything new is still spelled out. Numbers are cut from what stands around them: each is written alike
+    wherever it stands, so that it can be copied.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Digits(individual_digits=False),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

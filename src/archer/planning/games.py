@@ -16,6 +16,7 @@ from archer.config import RunConfig
 from archer.envs.base import Environment
 from archer.models.batch import collate, pack
 from archer.models.tiny import train_tokenizer
+from archer.progress import Progress
 from archer.replay import draw
 from archer.rollout.demonstrations import texts
 from archer.rollout.layouts import LAYOUTS
@@ -97,7 +98,7 @@ def _demonstrations(config: RunConfig, make_env: Callable[[], Environment] | Non
         return []
     few = ENOUGH if wanted.games is None else min(wanted.games, ENOUGH)
     config = replace(config, demonstrations=replace(wanted, games=few))
-    games, _ = gather_demonstrations(config, make_env)
+    games, _ = gather_demonstrations(config, make_env, Progress(quiet=True))
     if config.model.actor is None:
         layout = LAYOUTS[config.rollout.layout]
         assert issubclass(layout, PlainText), "refused with the settings"
@@ -107,7 +108,7 @@ def _demonstrations(config: RunConfig, make_env: Callable[[], Environment] | Non
             tokenizer = AutoTokenizer.from_pretrained(config.model.actor)
         except (OSError, ValueError):
             return []
-    return in_tokens(config, games, cast(Any, SimpleNamespace(tokenizer=tokenizer)), "")
+    return in_tokens(config, games, cast(Any, SimpleNamespace(tokenizer=tokenizer)), "", Progress(quiet=True))
 
 
 def alike(config: RunConfig, turns: int, tokens: int, assumed: str) -> Games:

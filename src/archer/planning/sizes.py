@@ -44,7 +44,7 @@ def make_states(optimizer: Optimizer) -> None:
         parameter.grad = torch.zeros_like(parameter)
     for part in optimizer.parts:
         part.step()
-    optimizer.release()
+    optimizer.clear()
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

@@ -76,6 +76,11 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     return "".join(BARS[round((point - low) / (high - low) * top) if high > low else top // 2] for point in points)
 
 
+def brief(value: float) -> str:
+    """A number in about three digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def show(title: str, content: Mapping[str, Any], *, as_json: bool) -> None:
     """Named values, as a table or as one JSON object."""
     if as_json:
@@ -97,7 +102,7 @@ def print_overview(
     table.add_column(no_wrap=True)
     for name, values in curves.items():
         known = [value for value in values if value is not None]
-        table.add_row(name, f"{known[0]:.3g}", f"{known[-1]:.3g}", Text(sparkline(values), style="cyan"))
+        table.add_row(name, brief(known[0]), brief(known[-1]), Text(sparkline(values), style="cyan"))
     if curves:
         console.print(table)
     for episode, ratings in games:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,12 +12,11 @@ from archer.envs.base import Environment
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import Critic
-from archer.rollout.decoders import refresh
-from archer.rollout.play import Game, Limits, Rules, begin, count_copies, take_turn
+from archer.rollout.play import Game, Limits, Rules, begin, count_copies, play, take_turn
 from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, Seat
-from archer.rollout.siblings import SiblingSampler
+from archer.rollout.speaking import BUILT_IN, Sampler, Speaker
 from archer.types import End, Episode, Ids, Turn, Utterance
 
 
@@ -33,6 +33,8 @@ def play_best_of(
     layout: LayoutMaker = PlainText,
     policy_version: int = 0,
     faults: Faults | None = None,
+    report: Callable[[int], None] = lambda games: None,
+    speaker: Speaker = BUILT_IN,
 ) -> list[Episode]:
     """As ``play``, but each turn says the one of ``count`` sampled utterances that min Q likes best.
 
@@ -42,8 +44,7 @@ def play_best_of(
     if count < 1:
         raise ValueError(f"best of {count} cannot be chosen; at least 1 utterance is needed")
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
-    refresh(actor)
-    sampler = SiblingSampler(actor, sampling)
+    sampler = speaker.sampler(actor, sampling)
     places = list(zip(seeds, count_copies(seeds), strict=True))
     faults = faults or Faults(len(seeds), limits.max_failures)
     episodes: list[Episode] = []
@@ -58,6 +59,7 @@ def play_best_of(
             games = [future.result() for future in begun]
             done: dict[int, Episode] = {}
             live = [index for index, game in enumerate(games) if game is not None]
+            report(len(games) - len(live))
             while live:
                 table = [game for index in live if (game := games[index]) is not None]
                 chosen = _choose(count, critic, sampler, table)
@@ -68,13 +70,23 @@ def play_best_of(
                 outcomes = dict(zip(live, [answer.result() for answer in answers], strict=True))
                 done |= {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Episode)}
                 live = [index for index, outcome in outcomes.items() if isinstance(outcome, Game)]
+                report(len(table) - len(live))
             for seat in seats:
                 seat.close()
             episodes += [done[index] for index in sorted(done)]
-    return episodes
+    return speaker.settled(actor, episodes)
 
 
-def _choose(count: int, critic: Critic, sampler: SiblingSampler, table: Sequence[Game]) -> list[Utterance]:
+def player_of(best_of: int, critic: Critic | None, speaker: Speaker) -> Callable[..., list[Episode]]:
+    """How to play: the policy's first word, or the critic's choice among ``best_of`` of them; said by ``speaker``."""
+    if not best_of:
+        return partial(play, speaker=speaker)
+    if critic is None:
+        raise ValueError("this method has no critic (critic.method is 'none'), so none can choose what to say")
+    return partial(play_best_of, best_of, critic, speaker=speaker)
+
+
+def _choose(count: int, critic: Critic, sampler: Sampler, table: Sequence[Game]) -> list[Utterance]:
     """The critic's favourite of ``count`` utterances at the state of every game."""
     states = [game.told.ids for game in table]
     groups = sampler.at(states, count, [[game.seed, len(game.turns), game.copy] for game in table])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -15,6 +14,7 @@ from archer.rollout.attention import reading_slots, register
 from archer.rollout.backends import CompiledBackend, Ints, Places, backend_for
 from archer.rollout.cache import SlotCache
 from archer.rollout.fused import Gpt2Decoder, LlamaDecoder, alive
+from archer.sharding import copy_of, take_over
 
 
 class Decoder(Protocol):
@@ -37,11 +37,11 @@ class AnyDecoder:
         register()
         self._actor = ref(actor)
         own = next(actor.network.parameters()).dtype
-        self._copy = None if actor.precision == own else deepcopy(actor.network).to(actor.precision)
+        self._copy = None if actor.precision == own else copy_of(actor.network).to(actor.precision)
 
     def refresh(self) -> None:
         if self._copy is not None:
-            self._copy.load_state_dict(alive(self._actor).network.state_dict())
+            take_over(self._copy, alive(self._actor).network)
 
     def __call__(self, ids: Ints, places: Places, cache: SlotCache, kept: Ints) -> Tensor:
         actor = alive(self._actor)

@@ -113,6 +113,12 @@ def alive(actor: ref[Actor]) -> Actor:
     return found
 
 
+def values(weight: Tensor) -> Floats:
+    """A copy of a small weight; memory that an array looks at could not be given back, as that of shards is."""
+    found: Floats = weight.detach().float().clone().numpy()
+    return found
+
+
 class LlamaDecoder(FusedDecoder):
     """Llama and its like: root mean square norms, rotated positions, gated feed-forward parts."""
 
@@ -142,7 +148,7 @@ class LlamaDecoder(FusedDecoder):
             return weight.to(self.dtype), bias
 
         def norm(layer: Any) -> Norm:
-            return layer.weight.detach().float().numpy(), None
+            return values(layer.weight), None
 
         self.embeddings = base.embed_tokens.weight.detach()
         return norm(base.norm), [
@@ -217,7 +223,7 @@ class Gpt2Decoder(FusedDecoder):
             return weight, layer.bias.detach().to(self.dtype)
 
         def norm(layer: Any) -> Norm:
-            return layer.weight.detach().float().numpy(), layer.bias.detach().float().numpy()
+            return values(layer.weight), values(layer.bias)
 
         self.embeddings, self.positions = base.wte.weight.detach(), base.wpe.weight.detach()
         return norm(base.ln_f), [

@@ -14,12 +14,11 @@ from archer.config import RolloutConfig
 from archer.envs.base import Environment
 from archer.envs.hosting import Hosting
 from archer.models.actor import Actor
-from archer.rollout.decoders import refresh
-from archer.rollout.engine import Engine
 from archer.rollout.history import HISTORIES, share
 from archer.rollout.prompts import Layout, LayoutMaker, PlainText, Told
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, GivenUp, Seat
+from archer.rollout.speaking import BUILT_IN, Conversations, Speaker
 from archer.types import End, Episode, Ids, Observation, Turn, Utterance
 
 P = ParamSpec("P")
@@ -115,19 +114,22 @@ def play(
     layout: LayoutMaker = PlainText,
     policy_version: int = 0,
     faults: Faults | None = None,
+    report: Callable[[int], None] = lambda games: None,
+    speaker: Speaker = BUILT_IN,
 ) -> list[Episode]:
-    """Play one episode per seed and return them in the order of ``seeds``.
+    """Play one episode per seed and return them in the order of ``seeds``. ``report`` hears how many games are over
+    since it last heard.
 
     Each game has a cache row of its own; a game that ends makes room for the next one at once. What a game says
-    depends on its seed, how often that stood in ``seeds`` before, and the weights only.
+    depends on its seed, how often that stood in ``seeds`` before, and the weights only; with another engine than the
+    built-in one (``speaker``) on its rounding too.
 
     Where environments fail, ``faults`` keeps count: a game that cannot go on is kept up to its last finished turn, and
     is left out where it has none. Raises EnvironmentFailure where there are too many of them.
     """
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
     faults = faults or Faults(len(seeds), limits.max_failures)
-    refresh(actor)
-    engine = Engine(actor, min(limits.parallel, len(seeds)), limits.max_tokens, sampling)
+    engine = speaker.conversations(actor, min(limits.parallel, len(seeds)), limits.max_tokens, sampling)
     games: dict[int, tuple[int, Game]] = {}  # by row: which of seeds, and the game
     episodes: dict[int, Episode] = {}
     waiting = iter(zip(range(len(seeds)), seeds, count_copies(seeds), strict=True))
@@ -155,6 +157,7 @@ def play(
                 index, seat = beginning.pop(begun)
                 game = begun.result()
                 if game is None:
+                    report(1)
                     start(seat)
                 else:
                     games[engine.open(game.told.ids, [game.seed, game.copy])] = index, game
@@ -167,16 +170,17 @@ def play(
                 else:
                     if outcome is not None:
                         episodes[index] = outcome
+                    report(1)
                     engine.close(row)
                     start(game.seat)
             if engine.active:
                 for row in engine.step().tolist():
                     call = environments.submit(take_turn, games[row][1], engine.utterance(row), rules)
                     answering[call] = row
-    return [episodes[index] for index in range(len(seeds)) if index in episodes]
+    return speaker.settled(actor, [episodes[index] for index in range(len(seeds)) if index in episodes])
 
 
-def _read_on(engine: Engine, row: int, game: Game) -> None:
+def _read_on(engine: Conversations, row: int, game: Game) -> None:
     """Put before the agent what it has not read yet: what is new, or all where the old is not the beginning of it."""
     read, ids = engine.tokens(row), game.told.ids
     if len(ids) > len(read) and np.array_equal(ids[: len(read)], read):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
@@ -29,6 +30,20 @@ class GivenUp(Exception):
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind)
         self.kind = kind
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What failed in some games, as plain values."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Failures by kind."""
+    failed: int = 0
+    """Games that could not go on."""
+    dropped: int = 0
+    """Those of them that had no finished turn to keep."""
+    first: str = ""
+    """The first failure, in words."""
 
 
 class Faults:
@@ -63,12 +78,35 @@ class Faults:
         with self._lock:
             self.failed += 1
             self.dropped += dropped
-            if self.failed > self._allowed * self._games or self.failed == self._games:
-                kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.most_common())
-                raise EnvironmentFailure(
-                    f"the environment failed in {self.failed} of {self._games} games ({kinds}; more than "
-                    f"rollout.max_failures={self._allowed:g} of them stop the run), first {self._where}"
-                ) from self._first
+            self._check()
+
+    def settle(self, tallies: Sequence[Tally]) -> None:
+        """Take all that has been counted anywhere, here too, for one's own; EnvironmentFailure where it is too much."""
+        self.counts.clear()
+        self.failed, self.dropped, self._where = 0, 0, ""
+        for tally in tallies:
+            self.add(tally)
+
+    def _check(self) -> None:
+        if self.failed and (self.failed > self._allowed * self._games or self.failed == self._games):
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.most_common())
+            raise EnvironmentFailure(
+                f"the environment failed in {self.failed} of {self._games} games ({kinds}; more than "
+                f"rollout.max_failures={self._allowed:g} of them stop the run), first {self._where}"
+            ) from self._first
+
+    @property
+    def tally(self) -> Tally:
+        """The account as a record, for whoever adds several up."""
+        return Tally(dict(self.counts), self.failed, self.dropped, self._where)
+
+    def add(self, tally: Tally) -> None:
+        """Add the account of some of the games; EnvironmentFailure where too many have failed."""
+        self.counts.update(tally.counts)
+        self.failed += tally.failed
+        self.dropped += tally.dropped
+        self._where = self._where or tally.first
+        self._check()
 
     @property
     def metrics(self) -> dict[str, float]:

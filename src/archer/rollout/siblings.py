@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from archer import devices
 from archer.models.actor import Actor
 from archer.rollout.decoders import refresh
 from archer.rollout.engine import Engine
 from archer.rollout.sampling import Sampling
+from archer.sharding import put_together
 from archer.types import Episode, Ids, Utterance
 
 NOTHING: Ids = np.zeros(0, np.int32)
@@ -32,13 +34,19 @@ class SiblingSampler:
         self._engine: Engine | None = None
 
     def sample(self, episodes: Sequence[Episode], count: int, seed: Sequence[int]) -> list[list[list[Utterance]]]:
-        """``count`` utterances of the actor as it is now, at every state of every episode, [episodes][turns][count]."""
-        refresh(self.actor)
-        places = [(e, t) for e, episode in enumerate(episodes) for t in range(len(episode))]
-        groups = iter(
-            self.at([episodes[e].turns[t].prompt_ids for e, t in places], count, [[*seed, e, t] for e, t in places])
-        )
-        return [[next(groups) for _ in episode.turns] for episode in episodes]
+        """``count`` utterances of the actor as it is now, at every state of every episode, [episodes][turns][count].
+
+        Each process draws at its share of the episodes, and all know what has been drawn.
+        """
+        own = range(devices.number(), len(episodes), devices.count())
+        places = [(e, t) for e in own for t in range(len(episodes[e]))]
+        with put_together(self.actor):
+            refresh(self.actor)
+            groups = iter(
+                self.at([episodes[e].turns[t].prompt_ids for e, t in places], count, [[*seed, e, t] for e, t in places])
+            )
+        drawn = [iter(found) for found in devices.gather([[next(groups) for _ in episodes[e].turns] for e in own])]
+        return [next(drawn[e % len(drawn)]) for e in range(len(episodes))]
 
     def at(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
         """``count`` utterances at every state, each state with a seed of its own, shape [states][count].

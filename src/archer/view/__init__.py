@@ -13,9 +13,11 @@ def view(command: View) -> None:
         raise ValueError(f"--games must not be negative, got {command.games}")
     runs = find_runs(command.runs)
     if command.export is not None:
+        from archer.progress import Progress
         from archer.view.export import export
 
-        export(runs, command.export, command.games)
+        with Progress() as progress:
+            export(runs, command.export, command.games, progress)
         print(command.export)
         return
     from archer.view.server import serve

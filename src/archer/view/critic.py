@@ -27,10 +27,10 @@ LONGEST = 300
 def critic_page(view: RunView, source: str = "") -> dict[str, Any]:
     """Verdict, numbers and pictures of the newest checkpoint's critic, found once for each checkpoint.
 
-    source: games to judge by; those of the end where there are some, else the newest of training.
+    source: games to judge by; those of the end where there are some, else the newest that were evaluated or played.
     """
     sources = view.sources()
-    chosen = source or next((name for name in ("final", "train", "offline", "start") if name in sources), "")
+    chosen = source or next((name for name in ("final", "eval", "train", "offline", "start") if name in sources), "")
     judge = view.judge()
     if judge is None:
         return {"missing": "This run has no checkpoint yet, and so no critic to ask."}
@@ -79,8 +79,11 @@ def _judged_on(source: str, places: Places, kept: int, iteration: int) -> str:
     games = f"{len(places)} of the {kept:,} games" if kept > len(places) else f"the {kept:,} games"
     if source == "final":
         return f"{games} of the evaluation at the end, which were never trained on"
+    span = sorted({number for number, _ in places})
+    if source == "eval":
+        newest = f"{len(places)} games of the evaluations in between, the newest after iteration {span[-1]}"
+        return f"{newest}: never trained on, but played by the policy of that time"
     if source == "train":
-        span = sorted({number for number, _ in places})
         known = "has learned from" if span[-1] <= iteration else "has learned from, or is about to"
         which = f"iteration {span[0]}" if len(span) == 1 else f"iterations {span[0]} to {span[-1]}"
         newest = f"the {len(places)} newest games of training ({which})"
@@ -131,10 +134,9 @@ def _extremes(source: str, episodes: list[Episode], places: Places, turns: Value
             "q": float(turns.q[index].min()), "v": float(turns.v[index]),
         }  # fmt: skip
 
-    shown = min(SHOWN, len(different) // 2)
     return {
-        "best": [tell(index) for index in different[:shown]],
-        "worst": [tell(index) for index in different[::-1][:shown]],
+        "best": [tell(index) for index in different[:SHOWN] if advantages[index] > 0],
+        "worst": [tell(index) for index in different[::-1][:SHOWN] if advantages[index] < 0],
     }
 
 

@@ -25,9 +25,10 @@ SOURCES = {
     "train": "episodes/*.parquet",
     "start": "start.parquet",
     "offline": "offline.parquet",
+    "eval": "evaluations/*.parquet",
     "final": "final.parquet",
 }
-"""Where games lie: those that were learned from, and the evaluations at three moments."""
+"""Where games lie: those that were learned from, and the evaluations before, during and after that."""
 SORTED_BY = ("return", "length", "iteration", "seed", "end")
 MOST = 200
 """Games on a page."""
@@ -49,6 +50,8 @@ class Query:
     text: str = ""
     """Something that was said or heard, in any case."""
     iteration: int | None = None
+    seed: int | None = None
+    """The task: games of one seed begin alike."""
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -68,11 +71,15 @@ class RunView:
     def overview(self) -> dict[str, Any]:
         """Settings, curves and outcome."""
         rows = self.folder.metrics()
+        summary = self.folder.summary() if self.folder.summary_file.exists() else None
+        if summary is not None and rows:  # the last evaluation is no line of the metrics
+            measured = {f"eval/{name}": summary.get(name) for name in ("return_mean", "return_ci95")}
+            rows = [*rows, {"iteration": rows[-1]["iteration"], "games": rows[-1].get("games")} | measured]
         names = sorted({name for row in rows for name in row if name not in ("iteration", "not_finite")})
         return {
             "path": str(self.folder.path),
             "config": to_dict(self.folder.config()),
-            "summary": self.folder.summary() if self.folder.summary_file.exists() else None,
+            "summary": summary,
             "iterations": [row["iteration"] for row in rows],
             "metrics": {name: [number(row.get(name)) for row in rows] for name in names},
             "sources": self.sources(),
@@ -123,6 +130,7 @@ class RunView:
             "seed": episode.seed, "return": episode.return_, "end": str(episode.end), "success": episode.success,
             "source": source, "iteration": iteration, "row": row, "turns": turns,
             "judged_by": judge.name if judge and judged else None, "policy": judge is not None,
+            "discount": judge.run.config.critic.discount if judge else None,
         }  # fmt: skip
 
     def siblings(self, source: str, iteration: int, row: int, turn: int, count: int, draw: int) -> dict[str, Any]:
@@ -144,7 +152,7 @@ class RunView:
 
         if source not in SOURCES:
             raise LookupError(f"there are no games {source!r}")
-        path = self.folder.path / (f"episodes/{iteration:06d}.parquet" if source == "train" else SOURCES[source])
+        path = self.folder.path / SOURCES[source].replace("*", f"{iteration:06d}")
         if not path.exists():
             raise LookupError(f"{path} is not there")
         return read_rows(path, row, count)
@@ -181,6 +189,7 @@ def _conditions(query: Query) -> tuple[str, list[Any]]:
         ('"return" <= ?', query.most),
         ('"end" = ?', query.end or None),
         ("iteration = ?", query.iteration),
+        ("seed = ?", query.seed),
     ):
         if value is not None:
             parts.append(condition)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archer.files import write_text
+from archer.progress import Progress
 from archer.view.critic import critic_page
 from archer.view.data import MOST, Query, RunView, differences
 from archer.view.server import STATIC
@@ -17,14 +18,16 @@ IMPORT = re.compile(r'^import ({[^}]*}) from "\./([a-z]+\.js)";$', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:async )?(?:function|const) (\w+))", re.MULTILINE)
 
 
-def export(runs: Sequence[Path], path: Path, games: int) -> None:
+def export(runs: Sequence[Path], path: Path, games: int, progress: Progress | None = None) -> None:
     """Write the pages with everything that they would ask for: of each run and source the ``games`` newest games."""
+    progress = progress or Progress(quiet=True)
     views = {str(number): RunView(run) for number, run in enumerate(runs)}
     overviews = {number: view.overview() for number, view in views.items()}
     listed: dict[str, object] = {}
     opened: dict[str, object] = {}
     judged: dict[str, dict[str, Any]] = {}
     for number, view in views.items():
+        progress.message(f"judging the critic of {view.folder.path}")
         judged[number] = critic_page(view)
         pointed = [*judged[number].get("best", ()), *judged[number].get("worst", ())] if games else []
         places = [(one["source"], one["iteration"], one["row"]) for one in pointed]
@@ -32,8 +35,10 @@ def export(runs: Sequence[Path], path: Path, games: int) -> None:
             found = view.episodes(Query(source=source, limit=min(MOST, max(1, games))))
             listed[f"{number}/{source}"] = found
             places += [(source, row["iteration"], row["row"]) for row in found["rows"][:games]]
+        progress.stage(f"games of {view.folder.path}", len(places), unit="games")
         for source, iteration, row in places:
             opened[f"{number}/{source}/{iteration}/{row}"] = view.episode(source, iteration, row)
+            progress.count(1)
     data = {
         "runs": {"runs": overviews, "differences": differences([one["config"] for one in overviews.values()])},
         "episodes": listed,

@@ -123,7 +123,7 @@ def query_of(arguments: Mapping[str, str]) -> Query:
     """A query from an address; ValueError naming what is no number or unknown."""
     kinds: dict[str, type] = {
         "source": str, "sort": str, "descending": int, "offset": int, "limit": int, "least": float, "most": float,
-        "end": str, "text": str, "iteration": int,
+        "end": str, "text": str, "iteration": int, "seed": int,
     }  # fmt: skip
     read: dict[str, Any] = {}
     for name, value in arguments.items():

@@ -80,6 +80,7 @@ class Table:
             "side": self.side, "seed": sitting.seed, "judged_by": self._judge.name if self._judge.critic else None,
             "iteration": self._judge.run.iteration, "turns": turns, "observation": sitting.observation,
             "v": number(score.v) if score else None, "drawn": self._count,
+            "discount": self._judge.run.config.critic.discount,
             "candidates": [ranked(one) | {"chosen": one is self._choice} for one in self._offered],
             "end": str(sitting.end) if sitting.end else None, "return": sum(turn.reward for turn in sitting.turns),
         }  # fmt: skip

@@ -20,3 +20,5 @@ LOW_LEVELS: dict[str, Callable[[Spoken, ActorConfig], tuple[Tensor, Metrics]]] =
     "cloning": cloning.loss,
 }
 """Loss of some utterances, and what to log about it."""
+TRUSTING = frozenset({"reinforce", "baseline", "ppo"})
+"""Those that weigh what another engine said (``Spoken.trust``): policy gradients. Likelihoods have no ratio."""

@@ -18,4 +18,4 @@ from archer.losses import Metrics, reinforce_loss
 
 def loss(spoken: Spoken, config: ActorConfig) -> tuple[Tensor, Metrics]:
     """Log-probabilities weighted by what each token adds."""
-    return reinforce_loss(spoken.logprobs, spoken.advantage - spoken.baseline, spoken.utterances)
+    return reinforce_loss(spoken.logprobs, spoken.trust * (spoken.advantage - spoken.baseline), spoken.utterances)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from archer.models.critic import Values
+from archer.types import Utterance
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,9 @@ class Spoken:
     """Log-probability of every token under the actor as it is, [T]; with its gradient."""
     sampled: Tensor
     """The same under the policy that said it, [T]; NaN where no policy did."""
+    trust: Tensor
+    """How far each token stands for one that the policy would have sampled, [T]: 1 where the built-in engine said it,
+    else what the learner's probability of it, as it was played, is of the engine's, capped (``ratio_cap``)."""
     advantage: Tensor
     """What each token is worth more than expected, [T]; but for a token critic, the same for all of an utterance."""
     baseline: Tensor
@@ -26,6 +32,20 @@ class Spoken:
     """N."""
     unit: float
     """The critic's: the spread of the returns that advantages are differences of."""
+
+
+def engine_trust(utterances: Sequence[Utterance], cap: float) -> Tensor:
+    """Truncated importance weights min(π / μ, cap) of every token, [T]: π the learner's policy that played, μ the same
+    as another engine computed it and sampled from (Yao et al. 2025, "Your efficient RL framework secretly brings you
+    off-policy RL training"); 1 where that was the built-in one.
+    """
+    ratios = [
+        np.ones(len(said.ids), np.float32)
+        if said.engine_logprobs is None
+        else np.exp(said.logprobs - said.engine_logprobs)
+        for said in utterances
+    ]
+    return torch.from_numpy(np.minimum(np.concatenate(ratios), np.float32(cap)))
 
 
 def value_advantage(values: Values) -> Tensor:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from archer.asking import Unanswered, ask, check_address, request
 from archer.envs.oracles.base import OracleError
-
-_RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
-"""HTTP statuses that may pass by themselves."""
 
 
 class Account:
@@ -89,8 +83,7 @@ class ChatEndpoint:
     account: Account = field(default_factory=Account, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url must start with http:// or https://, got {self.url!r}")
+        check_address(self.url, "url")
         for name, least in (("retries", 0), ("parallel", 1), ("max_tokens", 1), ("per_minute", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -114,28 +107,16 @@ class ChatEndpoint:
             return list(pool.map(self._complete, prompts))
 
     def _complete(self, text: str) -> str:
-        for attempt in range(self.retries + 1):
-            asked_to_wait = 0.0
-            self.account.wait_for_turn(60 / self.per_minute if self.per_minute else 0.0)
-            try:
-                return self._content(self._post(text))
-            except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code} {error.reason}: {error.read(200).decode(errors='replace')}"
-                passing = error.code in _RETRIED
-                wanted = error.headers.get("Retry-After", "")
-                asked_to_wait = min(float(wanted), self.timeout) if wanted.isdigit() else 0.0
-            except (OSError, http.client.HTTPException) as error:  # refused, unreachable, timed out, cut off
-                problem, passing = f"{type(error).__name__}: {error}", True
-            except ValueError as error:
-                problem, passing = str(error), False
-            self.account.fail()
-            if not passing:
-                break
-            if attempt < self.retries:
-                time.sleep(max(self.pause * 2**attempt, asked_to_wait))
-        raise OracleError(f"the model at {self.url} ({self.model!r}) gave no answer: {problem}")
+        try:
+            return ask(
+                lambda: self._post(text), self._content,
+                retries=self.retries, pause=self.pause, longest=self.timeout, failed=self.account.fail,
+            )  # fmt: skip
+        except Unanswered as error:
+            raise OracleError(f"the model at {self.url} ({self.model!r}) gave no answer: {error}") from None
 
     def _post(self, text: str) -> bytes:
+        self.account.wait_for_turn(60 / self.per_minute if self.per_minute else 0.0)
         messages = [{"role": "system", "content": self.system}] if self.system else []
         body = {
             "model": self.model,
@@ -143,16 +124,8 @@ class ChatEndpoint:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(self.key_variable)
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(
-            f"{self.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers, method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-            data: bytes = reply.read()
-        return data
+        url = f"{self.url.rstrip('/')}/chat/completions"
+        return request(url, body, key_variable=self.key_variable, timeout=self.timeout)
 
     def _content(self, reply: bytes) -> str:
         try:

@@ -11,8 +11,10 @@ import { play } from "./play.js";
 const PAGES = { overview, episodes, episode: (places) => episode(places.split("+")), critic, play };
 const STILL = ["episodes", "episode", "critic", "play"]; // pages that stay as they are until asked for anew
 const EVERY = 5000;
+const WAITS = [[400, "loading …"], [4000, "loading a model: only the first time it takes so long …"]]; // after so many ms
 const main = document.getElementById("main");
 let asked = 0;
+let stands = null; // the state of what is shown, where its page has one
 
 function address() {
   const [name, rest] = location.hash.slice(1).split(/\/(.*)/s);
@@ -20,7 +22,8 @@ function address() {
 }
 
 // Show the page that the address names. Answers may come in another order than they were asked for: only the last counts.
-async function route() {
+// `anew`: only if there is something new to show.
+async function route(anew = false) {
   const [name, rest] = address();
   const mine = ++asked;
   const nav = { episode: "episodes" }[name] || name;
@@ -29,16 +32,27 @@ async function route() {
     else link.removeAttribute("aria-current");
   });
   let found;
+  const patience = anew ? [] : WAITS.map(([after, words]) => setTimeout(() => wait(mine, words), after));
   try {
     found = await PAGES[name](rest);
   } catch (error) {
     found = { page: make("p", { className: "error", role: "alert" }, error.message), status: "" };
   }
-  if (mine !== asked) return;
+  patience.forEach(clearTimeout);
+  if (mine !== asked || (anew && found.state !== undefined && found.state === stands)) return;
+  stands = found.state;
+  main.removeAttribute("aria-busy");
   forget();
   keepPlace(() => main.replaceChildren(found.page));
   document.getElementById("status").textContent = found.status;
   if (found.shown) found.shown();
+}
+
+// Whoever waits is told so.
+function wait(mine, words) {
+  if (mine !== asked) return;
+  main.setAttribute("aria-busy", "true");
+  document.getElementById("status").textContent = words;
 }
 
 function keyOf(element) {
@@ -61,9 +75,9 @@ function keepPlace(replace) {
 }
 
 if (held) document.querySelector('nav a[href="#play"]').remove(); // there is nobody to play with
-document.addEventListener("again", route);
+document.addEventListener("again", () => route());
 window.addEventListener("hashchange", () => { route(); main.focus(); });
 window.addEventListener("resize", fit);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", route); // charts hold their colours
-if (!held) setInterval(() => { if (!document.hidden && !STILL.includes(address()[0])) route(); }, EVERY);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => route()); // charts hold their colours
+if (!held) setInterval(() => { if (!document.hidden && !STILL.includes(address()[0])) route(true); }, EVERY);
 route();

@@ -45,6 +45,7 @@ function query(run, wanted) {
       && (given("most") === null || row.return <= given("most"))
       && (!wanted.get("end") || row.end === wanted.get("end"))
       && (given("iteration") === null || row.iteration === given("iteration"))
+      && (given("seed") === null || row.seed === given("seed"))
       && (!text || words.includes(text));
   });
   const key = wanted.get("sort");

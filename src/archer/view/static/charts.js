@@ -28,10 +28,10 @@ export function colour(name) {
 // `said` is what the picture shows, for those who do not see it; `options` are uPlot's.
 export function draw(box, data, said, options) {
   const grid = { stroke: ink(), grid: { stroke: "#8884", width: 1 }, ticks: { stroke: "#8884", width: 1 } };
-  const { axes = [{}, {}], ...rest } = options;
+  const { axes = [{}, {}], cursor = { drag: { x: true, y: false } }, ...rest } = options;
   const words = { labelSize: 18, labelGap: 0, labelFont: "12px system-ui, sans-serif" };
   plots.push(new uPlot({
-    width: box.clientWidth || 320, height: HEIGHT, legend: { show: false }, cursor: { drag: { x: true, y: false } },
+    width: box.clientWidth || 320, height: HEIGHT, legend: { show: false }, cursor,
     scales: { x: { time: false } }, axes: [{ ...grid, ...words, size: 32, ...axes[0] }, { ...grid, ...words, size: 50, ...axes[1] }], ...rest,
   }, data, box));
   box.setAttribute("role", "img");

@@ -6,19 +6,21 @@ export const SOURCES = {
   train: "training",
   start: "the supervised start",
   offline: "what demonstrations taught",
+  eval: "evaluations in between",
   final: "the end",
 };
 
-// `key` names a control that is made anew with other text, so that the keyboard stays on it (see app.js).
+// `key` names a control that is made anew with other text, so that the keyboard stays on it (see app.js); `label` is the
+// name of a cell's column where there is no room for a table.
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name === "style") Object.assign(element.style, value);
-    else if (name === "key") element.dataset.key = value;
+    else if (name === "key" || name === "label") element.dataset[name] = value;
     else if (name.startsWith("aria-") || ["role", "scope", "for"].includes(name)) element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined));
   return element;
 }
 

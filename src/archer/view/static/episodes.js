@@ -4,7 +4,7 @@ import { SOURCES, again, button, choose, field, make, nameOf, number, wide } fro
 
 const ENDS = ["terminated", "turn_limit", "token_limit", "env_error", "timeout"];
 const COLUMNS = ["return", "length", "iteration", "seed", "end"];
-const state = { run: "0", source: "train", sort: "iteration", descending: 1, offset: 0, limit: 50, least: "", most: "", end: "", text: "", iteration: "" };
+const state = { run: "0", source: "train", sort: "iteration", descending: 1, offset: 0, limit: 50, least: "", most: "", end: "", text: "", iteration: "", seed: "" };
 
 export async function episodes() {
   const { runs } = await ask("/api/runs");
@@ -23,9 +23,10 @@ function filters(runs, sources) {
     field("Run", choose("run", Object.entries(runs).map(([id, run]) => [id, nameOf(run)]), state.run)),
     field("Games of", choose("source", sources.map((name) => [name, SOURCES[name]]), state.source)),
     field("Return from", make("input", { name: "least", type: "number", step: "any", value: state.least, className: "short" })),
-    field("to", make("input", { name: "most", type: "number", step: "any", value: state.most, className: "short" })),
+    field("Return to", make("input", { name: "most", type: "number", step: "any", value: state.most, className: "short" })),
     field("Ended by", choose("end", [["", "anything"], ...ENDS.map((end) => [end, end])], state.end)),
     field("Iteration", make("input", { name: "iteration", type: "number", min: 0, value: state.iteration, className: "short" })),
+    field("Task (seed)", make("input", { name: "seed", type: "number", min: 0, value: state.seed, className: "short" })),
     field("Text", make("input", { name: "text", type: "search", value: state.text })),
     make("button", { key: "show" }, "Show"));
   const apply = () => { Object.assign(state, Object.fromEntries(new FormData(form)), { offset: 0 }); again(); };

@@ -1,36 +1,39 @@
 // One game, or two side by side: every utterance with what the critic thinks of it, and what else could have been said.
 import { ask, held, send } from "./asking.js";
 import { candidateTable } from "./candidates.js";
-import { SOURCES, advantage, button, make, mix, number, show, signed } from "./dom.js";
+import { SOURCES, advantage, button, make, mix, nameOf, number, show, signed, table } from "./dom.js";
+import { strip } from "./strip.js";
 
 const DRAWN = 8;
 
 export async function episode(places) {
-  const games = await Promise.all(places.map(async (place) => {
+  const asked = places.map(async (place) => {
     const [run, source, iteration, row] = place.split("/");
-    return { run, game: await ask(`/api/runs/${run}/episodes/${source}/${iteration}/${row}`) };
-  }));
+    return { run, place, game: await ask(`/api/runs/${run}/episodes/${source}/${iteration}/${row}`) };
+  });
+  const [{ runs }, ...games] = await Promise.all([ask("/api/runs"), ...asked]);
   const page = document.createDocumentFragment();
   page.append(make("p", {}, make("a", { href: "#episodes" }, "← all games")));
-  page.append(make("div", { className: "sides" }, games.map(({ run, game }) => conversation(run, game))));
-  if (games.length === 1) page.append(beside(games[0]));
-  return { page, status: `return ${number(games[0].game.return)}` };
+  page.append(make("div", { className: "sides" }, games.map((one) => conversation(one, runs, games.length > 1))));
+  if (games.length === 1) page.append(beside(games[0], runs));
+  return { page, status: `return ${games.map(({ game }) => number(game.return)).join(", ")}` };
 }
 
-function conversation(run, game) {
-  const where = `${SOURCES[game.source]}, iteration ${game.iteration}, seed ${game.seed}`;
+function conversation({ run, place, game }, runs, several) {
+  const won = { true: "Won, return", false: "Not won, return", null: "Return" }[game.success];
+  const title = `${won} ${number(game.return)}`;
+  const where = `${Object.keys(runs).length > 1 ? `${nameOf(runs[run])}, ` : ""}${SOURCES[game.source]}, iteration ${game.iteration}, seed ${game.seed}, ended by ${game.end}`;
   const box = make("section", { className: "talk" },
-    make("h2", {}, `Return ${number(game.return)}, ${game.end}`),
+    make("h2", {}, several ? make("a", { href: `#episode/${place}` }, title) : title),
     make("p", { className: "numbers" }, where + (game.judged_by ? `; Q and V by ${game.judged_by}` : "; no critic to judge by")));
-  if (game.judged_by) box.append(strip(game.turns));
-  const boxes = turnBoxes(game.turns);
-  if (game.policy && !held) boxes.forEach((turn, index) => turn.append(siblings(run, game, index)));
-  box.append(...boxes);
+  if (game.judged_by) box.append(strip(game.turns, game.discount));
+  const more = game.policy && !held ? (index) => siblings(run, game, index) : () => null;
+  box.append(...turnBoxes(game.turns, () => null, more));
   return box;
 }
 
 // Every turn: what was heard, what was said, token by token, and the numbers.
-export function turnBoxes(turns, whose = () => null) {
+export function turnBoxes(turns, whose = () => null, more = () => null) {
   const gaps = turns.map(advantage);
   const widest = Math.max(1e-9, ...gaps.map((gap) => Math.abs(gap ?? 0)));
   return turns.map((turn, index) => {
@@ -41,7 +44,8 @@ export function turnBoxes(turns, whose = () => null) {
     return make("div", { className: "turn", id: `turn-${index + 1}`, tabIndex: -1, style: { borderLeftColor: colour } },
       make("div", { className: "heard" }, show(turn.observation)),
       make("p", { className: "said" }, who ? make("span", { className: "mark" }, who) : null, words(turn)),
-      make("div", { className: "numbers" }, `reward ${number(turn.reward)}${values}`));
+      make("div", { className: "numbers" }, `reward ${number(turn.reward)}${values}`),
+      make("div", { className: "more" }, tokens(turn, index), more(index)));
   });
 }
 
@@ -56,27 +60,13 @@ function words(turn) {
   });
 }
 
-// V before each turn as a row of bars: where a game was won or lost is where they jump.
-export function strip(turns) {
-  const gaps = turns.map(advantage);
-  const widest = Math.max(1e-9, ...gaps.map((gap) => Math.abs(gap ?? 0)));
-  const values = turns.map((turn) => turn.v);
-  const low = Math.min(...values), high = Math.max(...values);
-  const bars = values.map((value, index) => {
-    const height = `${12 + 88 * (high > low ? (value - low) / (high - low) : .5)}%`;
-    const told = `turn ${index + 1}: V ${number(value)}`;
-    const bar = make("a", { href: "#", title: told, "aria-label": told, key: `bar-${index}`, style: { height, background: mix((gaps[index] ?? 0) / widest) } });
-    bar.addEventListener("click", (event) => {
-      event.preventDefault();
-      const turn = bar.closest("section").querySelector(`#turn-${index + 1}`);
-      turn.scrollIntoView({ block: "center" });
-      turn.focus();
-    });
-    return bar;
-  });
-  return make("div", {},
-    make("div", { className: "strip", role: "group", "aria-label": "Value of the state before each turn" }, bars),
-    make("p", { className: "numbers" }, `V before each turn: ${low < high ? `${number(low)} to ${number(high)}` : number(low)}`));
+// The same for those who cannot hover.
+function tokens(turn, index) {
+  if (!turn.tokens.length || turn.logprobs.every((chance) => chance === null)) return null;
+  const rows = turn.tokens.map((token, place) => [make("span", { className: "words" }, token), number(turn.logprobs[place] === null ? null : Math.exp(turn.logprobs[place]), 3), number(turn.logprobs[place])]);
+  const found = table(`Tokens of turn ${index + 1}`, ["token", "#probability", "#log-probability"], rows);
+  found.classList.add("few");
+  return make("details", { key: `tokens-${index}` }, make("summary", {}, "Tokens"), found);
 }
 
 // Utterances that the newest policy draws at a turn, on request: none were kept when the game was played.
@@ -101,23 +91,39 @@ function siblings(run, game, turn) {
   return make("div", { className: "siblings" }, found, more);
 }
 
-// The same task seed in another evaluation or iteration, side by side.
-function beside({ run, game }) {
-  const box = make("p", {});
-  const search = async () => {
-    const { runs } = await ask("/api/runs");
-    for (const source of runs[run].sources.filter((name) => name !== game.source).reverse()) {
-      const parameters = new URLSearchParams({ source, sort: "seed", descending: 0, offset: 0, limit: 200 });
-      for (let offset = 0; offset < 2000; offset += 200) {
-        parameters.set("offset", offset);
-        const found = await ask(`/api/runs/${run}/episodes?${parameters}`);
-        const same = found.rows.find((row) => row.seed === game.seed);
-        if (same) { location.hash = `episode/${run}/${source}/${same.iteration}/${same.row}+${run}/${game.source}/${game.iteration}/${game.row}`; return; }
-        if (offset + 200 >= found.count || found.rows.at(-1).seed > game.seed) break;
+// Games of the same seed: in other evaluations and iterations, and in other runs of the task.
+function beside(one, runs) {
+  const found = make("div", { role: "status", className: "others" });
+  const search = button("The same task at another time", async () => {
+    search.setAttribute("aria-disabled", "true");
+    try {
+      const others = await sameTask(one, runs);
+      found.replaceChildren(...(others.length ? [make("p", { className: "numbers" }, "Beside this game:"), make("ul", {}, others)] : ["No other game of this seed is kept."]));
+    } catch (error) {
+      found.replaceChildren(make("p", { className: "error" }, error.message));
+    }
+    search.setAttribute("aria-disabled", "false");
+  }, { key: "beside" });
+  return make("section", { className: "beside" }, search, found);
+}
+
+async function sameTask({ run, place, game }, runs) {
+  const task = (id) => JSON.stringify(runs[id].config.env);
+  const links = [];
+  for (const [id, other] of Object.entries(runs)) {
+    if (task(id) !== task(run)) continue;
+    for (const source of other.sources) {
+      const parameters = new URLSearchParams({ source, seed: game.seed, sort: "iteration", descending: 0, offset: 0, limit: 200 });
+      const { rows } = await ask(`/api/runs/${id}/episodes?${parameters}`);
+      for (const row of rows) {
+        const there = `${id}/${source}/${row.iteration}/${row.row}`;
+        if (there === place) continue;
+        const both = id === run && row.iteration < game.iteration ? [there, place] : [place, there]; // the earlier on the left
+        const when = source === "train" || source === "eval" ? `iteration ${row.iteration}` : SOURCES[source];
+        const whose = id === run ? "" : `${nameOf(other)}: `;
+        links.push(make("li", {}, make("a", { href: `#episode/${both.join("+")}` }, `${whose}${when}, return ${number(row.return)}`)));
       }
     }
-    box.append(make("span", { className: "numbers" }, " No other game of this seed."));
-  };
-  box.append(button("The same task at another time", search, { key: "beside" }));
-  return box;
+  }
+  return links;
 }

@@ -2,7 +2,8 @@
 import { ask, send } from "./asking.js";
 import { candidateTable } from "./candidates.js";
 import { again, button, choose, field, make, nameOf, number, show } from "./dom.js";
-import { strip, turnBoxes } from "./game.js";
+import { turnBoxes } from "./game.js";
+import { strip } from "./strip.js";
 
 const wishes = { run: "0", side: "agent", seed: 1, count: 8, best: false, first: "" };
 
@@ -58,7 +59,7 @@ function table(game) {
   const whole = make("section", { className: "talk" },
     make("h2", {}, game.side === "agent" ? "You are the agent" : "You are the environment"),
     make("p", { className: "numbers" }, `Seed ${game.seed}, ${policy}; ${game.judged_by ? `Q and V by ${game.judged_by}` : "there is no critic"}.`));
-  if (game.turns.length && game.judged_by) whole.append(strip(game.turns));
+  if (game.turns.length && game.judged_by) whole.append(strip(game.turns, game.discount, game.v));
   whole.append(...turnBoxes(game.turns, (turn) => (game.side === "environment" ? null : turn.by)));
   const chosen = game.side === "environment" && game.candidates.find((one) => one.chosen);
   whole.append(make("div", { className: "turn now" }, make("div", { className: "heard" }, show(game.observation)),

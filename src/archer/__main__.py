@@ -1,0 +1,5 @@
+"""`python -m archer`, as launchers of several processes want it."""
+
+from archer.cli import main
+
+main()

@@ -1,0 +1,165 @@
+"""Checkpoints of a run: what is saved of it, and how it is brought back or gone on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from archer import devices
+from archer.beginning import Beginning, load_actor
+from archer.checkpoint import (
+    CheckpointError,
+    latest_checkpoint,
+    load_module,
+    load_optimizers,
+    optimizer_state,
+    read_state,
+    save_checkpoint,
+    save_tensors,
+)
+from archer.envs import Factory
+from archer.files import write_json
+from archer.models.actor import Actor
+from archer.models.agent import Agent
+from archer.optimize import Optimizer
+from archer.rollout.engines import engine_of
+from archer.run import Run, assemble, attach_anchor, keep_demonstrations, prepare
+from archer.runfolder import RunFolder
+from archer.sharding import full_state, sharded_parts, take_over
+from archer.storage import read_shard, shard_path
+from archer.types import Episode
+
+
+def inherit(run: Run, begun: Beginning) -> bool:
+    """Take over what the run that this one goes on from had learned besides its actor; whether that was a critic."""
+    run.games_before = begun.games_before
+    if begun.source is None or run.agent.critic is None or run.agent.target_critic is None:
+        return False
+    earlier = RunFolder.open(begun.source.parent.parent).config()
+    of_a_kind = (earlier.model.critic, earlier.model.critic_model) == (
+        run.config.model.critic,
+        run.config.model.critic_model,
+    )
+    if not of_a_kind or earlier.critic.method == "none" or not (begun.source / "critic.safetensors").exists():
+        return False
+    load_module(begun.source / "critic.safetensors", run.agent.critic)
+    load_module(begun.source / "target_critic.safetensors", run.agent.target_critic)
+    return True
+
+
+def _networks(agent: Agent) -> dict[str, tuple[nn.Module | None, Optimizer | None]]:
+    """What a checkpoint keeps besides the actor, by name: a network, and the optimizer of ``NAME_optimizer``."""
+    return {
+        "actor": (None, agent.actor_optimizer),  # its weights are kept in the form that others read
+        "critic": (agent.critic, agent.critic_optimizer),
+        "target_critic": (agent.target_critic, None),
+        "baseline": (agent.baseline, agent.baseline_optimizer),
+    }
+
+
+def save(run: Run) -> None:
+    """Write the checkpoint of the run's current iteration; returns in all processes when it is there."""
+    if devices.first():
+
+        def fill(folder: Path) -> None:
+            for write in _contents(run):
+                write(folder)
+
+        save_checkpoint(run.folder.checkpoints, run.iteration, fill, keep=run.config.keep_checkpoints)
+    else:
+        for _ in _contents(run):
+            pass
+    devices.wait()
+
+
+def _contents(run: Run) -> Iterator[Callable[[Path], None]]:
+    """What writes each part of a checkpoint into its folder; all processes go through them, as shards are gathered from
+    all for one part after another."""
+    agent = run.agent
+    policies = {"actor": agent.policy}  # what others load is what was measured
+    if agent.mean is not None:
+        policies["learner"] = agent.actor
+    if agent.behavior is not None:
+        policies["behavior"] = agent.behavior
+    for name, actor in policies.items():
+        state = full_state(actor.model) if sharded_parts(actor.model) else None
+        yield partial(_save_actor, actor, name, state)
+    for name, (network, optimizer) in _networks(agent).items():
+        if network is not None:
+            yield partial(_save_tensors, f"{name}.safetensors", full_state(network))
+        if optimizer is not None:
+            yield partial(_save_tensors, f"{name}_optimizer.safetensors", optimizer_state(optimizer.parts))
+    if run.kept_values is not None:
+        yield partial(_save_tensors, "kept_values.safetensors", run.kept_values.state(run.replay, run.demonstrations))
+    counters = {
+        "iteration": run.iteration,
+        "policy_version": agent.policy_version,
+        "behavior_version": agent.behavior_version,
+        "games_before": run.games_before,
+    }
+    yield lambda folder: write_json(folder / "state.json", counters)
+
+
+def _save_actor(actor: Actor, name: str, state: Mapping[str, Tensor] | None, folder: Path) -> None:
+    actor.save_pretrained(folder / name, state)
+
+
+def _save_tensors(name: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    save_tensors(folder / name, tensors)
+
+
+def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
+    """The run as its newest good checkpoint has it, with everything later taken back.
+
+    ``target`` is the environment class or factory of a run that was started from Python with one.
+    """
+    config = folder.config()
+    prepare(config)
+    checkpoint = latest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        raise CheckpointError(
+            f"{folder.path} has no checkpoint yet: it was stopped during the supervised start; delete it and train anew"
+        )
+    actor = load_actor(config, checkpoint, "learner" if config.actor.averages else "actor")
+    run = assemble(config, folder, target if target is not None else config.env.name, actor, [], engine_of(config))
+    for name, (network, optimizer) in _networks(run.agent).items():
+        if network is not None:
+            load_module(checkpoint / f"{name}.safetensors", network)
+        if optimizer is not None:
+            load_optimizers(checkpoint / f"{name}_optimizer.safetensors", optimizer.parts)
+    state = read_state(checkpoint)
+    run.iteration, run.games_before = state["iteration"], state["games_before"]
+    run.agent.policy_version = state["policy_version"]
+    if run.agent.mean is not None:
+        take_over(run.agent.mean, load_actor(config, checkpoint, beside=actor))
+    if run.agent.behavior is not None:
+        run.agent.behavior = load_actor(config, checkpoint, "behavior", actor).requires_grad_(False)
+        run.agent.behavior_version = state["behavior_version"]
+    if devices.first():
+        folder.forget_after(run.iteration)
+    devices.wait()
+    if config.rollout.games:
+        _refill(run)
+    if folder.demonstrations_file.exists():
+        keep_demonstrations(run, lambda: read_shard(folder.demonstrations_file))
+    if run.kept_values is not None:
+        run.kept_values.restore(load_file(checkpoint / "kept_values.safetensors"), run.replay, run.demonstrations)
+    attach_anchor(run)
+    return run
+
+
+def _refill(run: Run) -> None:
+    """Put the newest games that replay can hold back into it; the older ones need not be read."""
+    shards: list[list[Episode]] = []
+    turns = 0
+    for number in range(run.iteration, 0, -1):
+        shards.append(read_shard(shard_path(run.folder.episodes, number)))
+        turns += sum(len(episode) for episode in shards[-1])
+        if turns >= run.replay.capacity:
+            break
+    for episodes in reversed(shards):
+        run.replay.add(episodes)
