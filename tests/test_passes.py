@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from archer.beginning import begin_actor, begin_critic
+from archer.config import RunConfig
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import CausalCritic
-from archer.models.passes import Passes
+from archer.models.encoder_critic import EncoderCritic
+from archer.models.passes import Passes, attend_by
 from archer.rollout.play import play
+from archer.settings import ConfigError, overlay
 from archer.types import Episode
 from tests.conftest import LIMITS, SAMPLING
 from tests.test_engine import GPT2, SIZES, _model
@@ -110,3 +116,54 @@ def test_compiled_passes_give_the_same_and_copies_are_compiled_too(
     assert compiled[2:] == [fast.model.base_model]
     assert [e.final_prompt_ids.tolist() for e in _play(fast)] == [e.final_prompt_ids.tolist() for e in episodes]
     deepcopy(fast)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_how_it_attends_changes_no_gradient(kind: str, actor: Actor) -> None:
+    plain, other = _actor(kind, actor, Passes()), _actor(kind, actor, Passes())
+    attend_by(other.network, "eager")
+    episodes = _play(plain)
+    called: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        fused = torch.nn.functional.scaled_dot_product_attention
+
+        def counted(*arguments: Any, **named: Any) -> Tensor:
+            called.append(1)
+            return fused(*arguments, **named)
+
+        patch.setattr("torch.nn.functional.scaled_dot_product_attention", counted)
+        wanted, wanted_gradients = _gradients(_critic(plain), episodes)
+        assert len(called) == plain.network.config.num_hidden_layers
+        found, gradients = _gradients(_critic(other), episodes)
+        assert len(called) == plain.network.config.num_hidden_layers  # and no more
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert all(torch.allclose(gradients[name], wanted_gradients[name], atol=1e-5) for name in wanted_gradients)
+
+
+def test_every_network_attends_as_set(actor: Actor, tmp_path: Path) -> None:
+    actor.save_pretrained(tmp_path / "model")
+    config = overlay(
+        RunConfig(),
+        {"model": {"actor": str(tmp_path / "model"), "attention": "eager", "critic_model": str(tmp_path / "model"),
+                   "precision": "bfloat16"}, "demonstrations": {"games": 0}, "critic_start": {"epochs": 0},
+         "actor_start": {"epochs": 0}, "rollout": {"max_tokens": 64}},
+        "test",
+    )  # fmt: skip
+    begun = begin_actor(config, [])
+    critic = begin_critic(config, begun, [])
+    assert isinstance(critic, CausalCritic)
+    assert begun.network.config._attn_implementation == critic.trunk.config._attn_implementation == "eager"
+    assert critic.passes.precision == torch.bfloat16  # of a model of its own too
+    encoder = begin_critic(overlay(config, {"model": {"critic": "encoder", "critic_model": None}}, "test"), begun, [])
+    assert isinstance(encoder, EncoderCritic) and encoder.encoder.config._attn_implementation == "eager"
+
+
+def test_ways_to_attend_that_cannot_be_are_refused(actor: Actor) -> None:
+    for name in ("flash_attention_2", "flex_attention", "nothing"):
+        with pytest.raises(ConfigError, match=rf"model: attention='{name}' is not sdpa or eager: a row"):
+            overlay(RunConfig(), {"model": {"attention": name}}, "test")
+    capped = _model("gemma2", actor, **SIZES)  # softcapping is no part of the fused kernels
+    with pytest.raises(ValueError, match=r"model\.attention='sdpa': Gemma2ForCausalLM cannot"):
+        attend_by(capped.network, "sdpa")
+    with pytest.raises(ValueError, match=r"model\.attention='sdpa': BloomForCausalLM attends in its own way"):
+        attend_by(AutoModelForCausalLM.from_config(AutoConfig.for_model("bloom", n_layer=1, hidden_size=32)), "sdpa")

@@ -20,7 +20,7 @@ from archer.models.actor import Actor
 from archer.models.critic import CausalCritic, Critic
 from archer.models.encoder_critic import EncoderCritic
 from archer.models.lora import Adapted, Base
-from archer.models.passes import Passes
+from archer.models.passes import Passes, attend_by
 from archer.models.tiny import build_tiny_actor
 from archer.progress import Progress
 from archer.returns import lambda_returns
@@ -41,6 +41,13 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def passes_of(config: ModelConfig) -> Passes:
     """How the settings want the learner's passes computed."""
     return Passes(PRECISIONS[config.precision], config.checkpointing, config.compile)
+
+
+def as_set(actor: Actor, config: ModelConfig) -> Actor:
+    """The actor, which from now on learns as the settings want it; ValueError where its architecture cannot."""
+    actor.passes = passes_of(config)
+    attend_by(actor.network, config.attention)
+    return actor
 
 
 @dataclass(frozen=True)
@@ -133,8 +140,7 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
             "line breaks; choose another layout"
         )
     prompts.fit(actor)
-    actor.passes = passes_of(config.model)
-    return actor.to(config.device)
+    return as_set(actor, config.model).to(config.device)
 
 
 def in_tokens(
@@ -167,8 +173,10 @@ def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episo
     critic: Critic
     if config.model.critic == "encoder":
         critic = EncoderCritic.build(config.model.critic_model, actor, seed=config.seed)
+        attend_by(critic.encoder, config.model.attention)
     else:
-        trunk = actor if config.model.critic_model is None else Actor.from_pretrained(config.model.critic_model)
+        other = config.model.critic_model
+        trunk = actor if other is None else as_set(Actor.from_pretrained(other), config.model)
         critic = CausalCritic.from_actor(trunk)
         if demonstrations:
             rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in demonstrations])).double()
@@ -236,8 +244,7 @@ def load_actor(config: RunConfig, checkpoint: Path, name: str = "actor", beside:
         actor = Actor(model, AutoTokenizer.from_pretrained(checkpoint / name))
     else:
         actor = Actor.from_pretrained(checkpoint / name)
-    actor.passes = passes_of(config.model)
-    return actor.to(config.device)
+    return as_set(actor, config.model).to(config.device)
 
 
 def _check_context(config: RunConfig, actor: Actor) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from archer.files import sync, write_json
+from archer.quantised import is_quantised, restore
 from archer.sharding import cut_like, full
 
 MANIFEST = "manifest.json"
@@ -129,10 +130,12 @@ def optimizer_state(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Te
     """The per-parameter state of a network's optimizers, whole; their settings come from the run's configuration."""
     tensors: dict[str, Tensor] = {}
     for number, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
-        for index, values in state.items():
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        for index, parameter in enumerate(parameters):
+            values: dict[str, Any] = optimizer.state.get(parameter, {})
             for name, value in values.items():
-                tensors[f"{number}.{index}.{name}"] = full(torch.as_tensor(value)).cpu()
+                if not name.startswith("qmap"):  # what eight bits stand for, the same everywhere
+                    tensors[f"{number}.{index}.{name}"] = full(torch.as_tensor(value)).cpu().contiguous()
     return tensors
 
 
@@ -145,4 +148,7 @@ def load_optimizers(path: Path, optimizers: Sequence[torch.optim.Optimizer]) -> 
         parameter = known[int(number)][int(index)]
         states[int(number)].setdefault(int(index), {})[name] = cut_like(tensor, parameter)
     for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if is_quantised(optimizer):
+            restore(optimizer, state)
+        else:
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

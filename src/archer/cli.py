@@ -1,4 +1,4 @@
-"""The `archer` command: train, evaluate, play, collect, export, score, doctor, compare, bench, envs, …."""
+"""The `archer` command: train, plan, evaluate, play, collect, export, score, doctor, compare, bench, envs, …."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from archer.commands import (
     Envs,
     Evaluate,
     Export,
+    Plan,
     Play,
     Presets,
     Score,
+    Settings,
     Show,
     Train,
     View,
@@ -72,8 +74,8 @@ def _how_to_go_on(command: Command) -> str:
     return f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
 
 
-def settings(command: Train) -> RunConfig:
-    """The configuration that a train command describes."""
+def settings(command: Settings) -> RunConfig:
+    """The configuration that a command describes."""
     base, layers = RunConfig(), []
     if command.start_from is not None and command.preset is None:
         base = RunFolder.open(command.start_from).config()
@@ -91,7 +93,7 @@ def settings(command: Train) -> RunConfig:
     if command.offline:
         files = [str(path) for path in command.offline]
         layers.append(Layer({"demonstrations": {"files": files, "games": None}}, "--offline"))
-    if command.cluster is not None:
+    if isinstance(command, Train) and command.cluster is not None:
         layers.append(Layer({"cluster": {"chunk": CHUNK}}, "--cluster"))
     if command.config is not None:
         layers.append(read_yaml(command.config))
@@ -153,6 +155,22 @@ def _train(command: Train) -> None:
     print_table(console, f"\n{summary.task}", rows)
 
 
+def _plan(command: Plan) -> None:
+    for name, number in (("turns", command.turns), ("tokens", command.tokens)):
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} must be at least 1, got {number}")
+    config = settings(command)
+    make_env = None if config.env.name is None else make_factory(config.env.name, config.env.options)
+    from archer.planning.advice import report
+    from archer.report.memory import print_plan
+
+    found = report(config, make_env, memory=command.memory, turns=command.turns, tokens=command.tokens)
+    if command.json:
+        print(json.dumps(found))
+    else:
+        print_plan(Console(), found)
+
+
 def _cluster_demo(command: ClusterDemo) -> None:
     _train(
         Train(
@@ -178,6 +196,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 _RUNNERS: dict[type, Any] = {
     Train: _train,
+    Plan: _plan,
     ClusterDemo: _cluster_demo,
     Evaluate: evaluate,
     Play: play,

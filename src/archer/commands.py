@@ -12,15 +12,9 @@ Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train an agent: supervised start, then reinforcement learning by the preset's method.
+class Settings:
+    """What the settings of a run are made of."""
 
-    Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
-    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
-    """
-
-    run: Path = Path("runs/latest")
-    """Folder of the new run."""
     preset: str | None = None
     """A name from `archer presets`; left out, archer, or archer-offline where there are files and no environment."""
     env: str | None = None
@@ -35,11 +29,22 @@ class Train:
     """Conversations to learn from (.jsonl, .parquet or episode shards) in place of the task's demonstrator."""
     start_from: Path | None = None
     """Begin with this run's actor, critic and demonstrations, and its settings unless there is a preset."""
+
+
+@dataclass(frozen=True)
+class Train(Settings):
+    """Train an agent: supervised start, then reinforcement learning by the preset's method.
+
+    Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
+    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
+    """
+
+    run: Path = Path("runs/latest")
+    """Folder of the new run."""
     resume: Path | None = None
     """Go on with this run instead; it keeps its own settings."""
     cluster: str | None = None
-    """Have the games played by all machines of a Ray cluster: HOST:PORT of one that this machine is part of, auto for
-    the one that runs here, or local to start one on this machine for this run."""
+    """Ray cluster whose machines play the games: HOST:PORT, auto for the one this machine is in, local to start one."""
     workers: int | None = None
     """Players on the cluster; left out, as many as it has room for."""
     tracker: tuple[Literal["wandb", "trackio"], ...] = ()
@@ -51,11 +56,24 @@ class Train:
 
 
 @dataclass(frozen=True)
-class ClusterDemo:
-    """Start a Ray cluster on this machine, train a built-in task with players of their own, and say whether it learned.
+class Plan(Settings):
+    """Say what memory a run will need, phase by phase, and what to change where it does not fit. Nothing is loaded.
 
-    The same as: archer train --cluster local --workers 2
+    archer plan --set model.actor=PATH model.lora.rank=16 device=cuda --memory 80GB
     """
+
+    memory: str | None = None
+    """What the device has, such as 80GB or 24GiB; left out, what this machine's has."""
+    turns: int | None = None
+    """Turns of a game; as the demonstrations have, unless this or `--tokens` is told."""
+    tokens: int | None = None
+    """Tokens of a game; rollout.max_tokens unless told."""
+    json: Json = False
+    """Print one JSON object; sizes are in bytes."""
+
+
+class ClusterDemo:
+    """Train a built-in task on a Ray cluster of this machine alone (train --cluster local); say whether it learned."""
 
     run: Path = Path("runs/cluster-demo")
     """Folder of the new run."""
@@ -274,7 +292,7 @@ class Presets:
 
 
 Command = (
-    Train | ClusterDemo | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench | Envs
-    | CheckEnv | Presets
+    Train | ClusterDemo | Plan | Evaluate | Play | Collect | Export | Score | Show | View | Doctor | Compare | Bench
+    | Envs | CheckEnv | Presets
 )  # fmt: skip
 """Whatever was asked for."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from archer import devices
+from archer.quantised import adamw
 from archer.sharding import full, put_away
 
 
@@ -22,10 +23,18 @@ class Optimizer:
         is frequent: small networks learn to look things up in a conversation several times sooner.
     clip: largest gradient norm.
     weight_decay: decoupled weight decay of both.
+    states: what AdamW's are kept in, `float32`, `8-bit` or `paged-8-bit`.
     """
 
     def __init__(
-        self, module: nn.Module, *, lr: float, clip: float, weight_decay: float = 0.0, matrix_lr: float = 0.0
+        self,
+        module: nn.Module,
+        *,
+        lr: float,
+        clip: float,
+        weight_decay: float = 0.0,
+        matrix_lr: float = 0.0,
+        states: str = "float32",
     ) -> None:
         self.module = module
         self.parameters = [p for p in module.parameters() if p.requires_grad]
@@ -34,6 +43,8 @@ class Optimizer:
         rest = [p for p in self.parameters if id(p) not in apart]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True)
+            if states == "float32"
+            else adamw(rest, lr=lr, weight_decay=weight_decay, states=states)
         ]
         if matrices:
             self.parts.append(torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay))
@@ -51,7 +62,7 @@ class Optimizer:
         return descend([self], losses)[0]
 
     def clear(self) -> None:
-        """Forget the gradient of the last step."""
+        """Forget the gradient of the last step, which takes as much memory as what learns."""
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 

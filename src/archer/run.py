@@ -18,8 +18,10 @@ from archer.envs.base import Environment
 from archer.envs.hosting import Hosting
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
+from archer.models.critic import Critic
 from archer.models.placing import cut
 from archer.models.token_baseline import TokenBaseline
+from archer.quantised import check_states
 from archer.replay import Replay
 from archer.rollout.best_of import player_of
 from archer.rollout.company import Company
@@ -96,7 +98,11 @@ class Run:
 
 
 def prepare(config: RunConfig) -> None:
-    """Settings of the process: threads, and a generator that no run should depend on but a model's dropout may."""
+    """Settings of the process: threads, and a generator that no run should depend on but a model's dropout may.
+
+    ValueError where the device cannot do what the settings ask of it.
+    """
+    check_states({part.states for part in config.optimized.values()}, config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -118,24 +124,8 @@ def assemble(
 ) -> Run:
     """A run at iteration 0 around a trained or untrained actor, with everything else fresh."""
     make_env = None if target is None else make_factory(target, config.env.options)
-    settle(config, actor)
-    agent = Agent(actor=actor, actor_optimizer=make_optimizer(actor, config.actor))
-    if config.critic.method != "none":
-        agent.critic = begin_critic(config, actor, demonstrations)
-        agent.target_critic = agent.critic.target()
-        settle(config, agent.critic)
-        settle(config, agent.target_critic)
-        agent.critic_optimizer = make_optimizer(agent.critic, config.critic)
-    if config.actor.averages:
-        agent.mean = copy_of(actor).requires_grad_(False)
-        settle(config, agent.mean)
-    if config.rollout.overlap:
-        agent.behavior = copy_of(actor).requires_grad_(False)  # whole: it plays while others learn
-    if config.actor.method == "baseline":
-        agent.baseline = TokenBaseline.from_actor(actor).to(config.device)
-        agent.baseline.value.set_units(0.0, agent.learned_critic.unit)  # advantages lie around 0
-        settle(config, agent.baseline)
-        agent.baseline_optimizer = make_optimizer(agent.baseline, config.baseline)
+    critic = None if config.critic.method == "none" else begin_critic(config, actor, demonstrations)
+    agent = equip(config, actor, critic)
     return Run(
         config=config,
         folder=folder,
@@ -148,6 +138,29 @@ def assemble(
         engine=engine,
         kept_values=KeptValues(config.critic.keep_values) if config.critic.keep_values else None,
     )
+
+
+def equip(config: RunConfig, actor: Actor, critic: Critic | None) -> Agent:
+    """Everything that learns with an actor and a critic, or is kept beside them."""
+    settle(config, actor)
+    agent = Agent(actor=actor, actor_optimizer=make_optimizer(actor, config.actor))
+    if critic is not None:
+        agent.critic = critic
+        agent.target_critic = critic.target()
+        settle(config, agent.critic)
+        settle(config, agent.target_critic)
+        agent.critic_optimizer = make_optimizer(critic, config.critic)
+    if config.actor.averages:
+        agent.mean = copy_of(actor).requires_grad_(False)
+        settle(config, agent.mean)
+    if config.rollout.overlap:
+        agent.behavior = copy_of(actor).requires_grad_(False)  # whole: it plays while others learn
+    if config.actor.method == "baseline":
+        agent.baseline = TokenBaseline.from_actor(actor).to(config.device)
+        agent.baseline.value.set_units(0.0, agent.learned_critic.unit)  # advantages lie around 0
+        settle(config, agent.baseline)
+        agent.baseline_optimizer = make_optimizer(agent.baseline, config.baseline)
+    return agent
 
 
 def _host(make_env: Callable[[], Environment], config: RunConfig) -> Hosting:

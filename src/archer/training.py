@@ -72,12 +72,14 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
             sampler=run.sampler, seed=[config.seed, number, CRITIC],
             demonstrations=run.demonstrations, kept=run.kept_values,
         )  # fmt: skip
+        run.agent.release_gradients()
     if config.actor.method != "none" and number > config.warmup:
         metrics |= update_actor(
             run.agent, run.anchor, run.replay, config.actor,
             sampler=run.sampler, seed=[config.seed, number, ACTOR],
             credit=credit, demonstrations=run.demonstrations,
         )  # fmt: skip
+        run.agent.release_gradients()
     run.iteration = number
     if run.make_env is not None and config.eval.every and number % config.eval.every == 0:
         measured = measure(run, config.eval.games)

@@ -58,6 +58,7 @@ def start_critic(
         optimizer.scale_lr(warmup_decay(step, steps))
         metrics = _step(agent, optimizer, high, episodes, whole, FreshValues(agent, high))
         report({f"critic_start/{key}": value for key, value in metrics.items()})
+    optimizer.clear()
 
 
 def update_critic(

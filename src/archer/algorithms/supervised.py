@@ -95,4 +95,5 @@ def _clone(
         optimizer.step([(loss, 1.0)])
         losses.append(devices.summed([shares[0] * metrics["loss"]])[0])
         report({f"{stage}/loss": losses[-1]})
+    optimizer.clear()
     return float(np.mean(losses[-(len(losses) // config.epochs) :]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from archer.config.combinations import check_combination
+from archer.config.combinations import check_combination, check_states
 from archer.config.engines import ServerConfig
 from archer.config.kinds import STRICT, Natural, Positive
 from archer.config.learning import (
@@ -94,7 +94,14 @@ class RunConfig:
         """Whether games to learn from are played as the agent is evaluated, and so measure it too."""
         return self.rollout.best_of == self.eval.best_of
 
+    @property
+    def optimized(self) -> dict[str, OptimizerConfig]:
+        """The settings of all that learns, by name."""
+        names = ("supervised", "critic_start", "actor_start", "critic", "actor", "baseline")
+        return {name: getattr(self, name) for name in names}
+
     def __post_init__(self) -> None:
+        check_states(self.device, self.model.sharding, self.optimized)
         check_combination(
             self.model, self.demonstrations, self.supervised, self.rollout, self.critic_start, self.actor_start,
             self.critic, self.actor, self.eval, self.cluster,

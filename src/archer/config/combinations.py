@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from archer.asking import check_address
 from archer.config.engines import OURS, ServerConfig
-from archer.config.learning import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig, SupervisedConfig
+from archer.config.learning import (
+    ActorConfig,
+    ActorStartConfig,
+    CriticConfig,
+    CriticStartConfig,
+    OptimizerConfig,
+    SupervisedConfig,
+)
 from archer.config.parts import ClusterConfig, DemonstrationsConfig, EvalConfig, ModelConfig, RolloutConfig
 
 
@@ -49,6 +58,21 @@ def check_combination(
         raise ValueError(
             f"model.compile is for networks that lie whole, and model.sharding={model.sharding!r}; set it to false"
         )
+
+
+def check_states(device: str, sharding: str, optimized: Mapping[str, OptimizerConfig]) -> None:
+    """Raise ValueError for optimizer states that cannot be kept where they would have to lie."""
+    for name, part in optimized.items():
+        if part.states != "float32" and sharding != "none":
+            raise ValueError(
+                f"{name}.states={part.states!r} is for networks that lie whole, and model.sharding={sharding!r}; "
+                "set it to float32"
+            )
+        if part.states == "paged-8-bit" and device == "cpu":
+            raise ValueError(
+                f"{name}.states='paged-8-bit' moves between a GPU and its host, and device='cpu' has the one memory; "
+                "set it to 8-bit"
+            )
 
 
 def _check_data(

@@ -22,6 +22,9 @@ class OptimizerConfig:
     """Decoupled weight decay."""
     clip: Norm = 1.0
     """Largest gradient norm."""
+    states: Literal["float32", "8-bit", "paged-8-bit"] = "float32"
+    """What AdamW keeps its two running means of every weight in: `8-bit` through bitsandbytes, a quarter of the room;
+    `paged-8-bit` in memory that moves between a GPU and its host as there is room."""
 
 
 @dataclass(frozen=True, config=STRICT)

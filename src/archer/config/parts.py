@@ -66,6 +66,9 @@ class ModelConfig:
     checkpointing: bool = False
     """The learner computes the insides of each layer again on the way back instead of keeping them: less memory for a
     third more arithmetic."""
+    attention: str | None = None
+    """How the networks attend when they learn: `sdpa`, torch's fused kernels, or `eager`, written out and slower; none
+    for what the architecture is loaded with. Playing has kernels of its own."""
     compile: bool = False
     """The learner's decoders go through torch.compile: a minute at the start, then a tenth to a fifth faster."""
     sharding: Literal["none", "full"] = "none"
@@ -74,6 +77,14 @@ class ModelConfig:
     lora: LoraConfig = Field(default_factory=LoraConfig)
     tiny: TinyConfig = Field(default_factory=TinyConfig)
     """Size of the built-in models."""
+
+    def __post_init__(self) -> None:
+        if self.attention not in (None, "sdpa", "eager"):
+            raise ValueError(
+                f"attention={self.attention!r} is not sdpa or eager: a row of a batch holds several conversations and "
+                "the branches of their siblings, which takes a mask of any form. Kernels like flash_attention_2 have "
+                "none, and flex_attention has no way back on a processor and was never tried on anything else"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -17,8 +17,9 @@ from archer.sharding import take_over
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     """The optimizer that a network's settings describe."""
     return Optimizer(
-        module, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay
-    )
+        module, lr=config.lr, matrix_lr=config.matrix_lr, clip=config.clip, weight_decay=config.weight_decay,
+        states=config.states,
+    )  # fmt: skip
 
 
 @dataclass
@@ -60,6 +61,12 @@ class Agent:
         assert self.behavior is not None, "only where one plays ahead"
         take_over(self.behavior, self.policy)
         self.behavior_version = self.policy_version
+
+    def release_gradients(self) -> None:
+        """Forget all gradients: while one network learns or plays, those of the others are in the way."""
+        for optimizer in (self.actor_optimizer, self.critic_optimizer, self.baseline_optimizer):
+            if optimizer is not None:
+                optimizer.clear()
 
     @property
     def learned_critic(self) -> Critic:

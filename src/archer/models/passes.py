@@ -46,6 +46,21 @@ PLAIN = Passes()
 """Everything in float32 and kept."""
 
 
+def attend_by(model: Any, name: str | None) -> None:
+    """Let a transformers model compute its attention as ``name`` says; None leaves it as it was loaded.
+
+    Raises ValueError where its architecture cannot.
+    """
+    if name is None:
+        return
+    try:
+        model.set_attn_implementation(name)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"model.attention={name!r}: {type(model).__name__} cannot ({error})") from error
+    if model.config._attn_implementation != name:  # some only warn
+        raise ValueError(f"model.attention={name!r}: {type(model).__name__} attends in its own way; leave it out")
+
+
 @contextmanager
 def _recomputing(trunk: Any, wanted: bool) -> Iterator[None]:
     """Within, layers keep their inputs only. Outside, nothing knows of it: playing needs their caches."""

@@ -48,8 +48,19 @@ def build_tiny_actor(
 ) -> Actor:
     """A randomly initialised decoder for the language of ``texts``; an ordinary Hugging Face checkpoint once saved."""
     tokenizer = train_tokenizer(texts, vocabulary)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    config = tiny_shape(layers=layers, width=width, heads=heads, context=context, vocabulary=len(tokenizer))
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    return Actor(model, tokenizer)
+
+
+def tiny_shape(*, layers: int, width: int, heads: int, context: int, vocabulary: int) -> LlamaConfig:
+    """What such a decoder looks like."""
+    return LlamaConfig(
+        vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=3 * width,
         num_hidden_layers=layers,
@@ -58,11 +69,4 @@ def build_tiny_actor(
         max_position_embeddings=context,
         tie_word_embeddings=True,
         initializer_range=0.05,  # the usual 0.02 suits widths of thousands and starts a narrow model slowly
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    return Actor(model, tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -17,8 +18,14 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
-        self.cache = cache
+        self._cache = ref(cache)  # or the memory of both would wait for the collector of cycles
         self.store: Store | None = None
+
+    @property
+    def cache(self) -> SlotCache:
+        cache = self._cache()
+        assert cache is not None, "its layers are asked through it"
+        return cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.room(key_states.shape[1], key_states.shape[3], key_states)

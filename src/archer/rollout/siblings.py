@@ -64,13 +64,7 @@ class SiblingSampler:
     def _decode(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
         """``count`` utterances at each state."""
         # 1. Encode each conversation once: its longest wanted state, or several where the environment rewrites history.
-        trunks: list[Ids] = []
-        trunk_of: list[int] = []
-        for state in reversed(states):  # longest first, so that the earlier states are found to be its prefixes
-            if not trunks or not np.array_equal(trunks[-1][: len(state)], state):
-                trunks.append(state)
-            trunk_of.append(len(trunks) - 1)
-        trunk_of.reverse()
+        trunks, trunk_of = conversations(states)
         longest = max(len(trunk) for trunk in trunks)
         self._encoder = encoder = self._room(self._encoder, len(trunks), longest)
         encoder.clear()
@@ -104,3 +98,14 @@ class SiblingSampler:
             return engine
         before = (engine.rows, engine.capacity) if engine is not None else (0, 0)
         return Engine(self.actor, max(rows, before[0]), max(tokens, before[1]), self.sampling)
+
+
+def conversations(states: Sequence[Ids]) -> tuple[list[Ids], list[int]]:
+    """The longest state of each conversation that ``states`` belong to, and which of these each state begins."""
+    trunks: list[Ids] = []
+    trunk_of: list[int] = []
+    for state in reversed(states):  # longest first, so that the earlier states are found to be its prefixes
+        if not trunks or not np.array_equal(trunks[-1][: len(state)], state):
+            trunks.append(state)
+        trunk_of.append(len(trunks) - 1)
+    return trunks, trunk_of[::-1]

@@ -1,0 +1,179 @@
+"""What `archer plan` foresees against what a process really takes, phase by phase.
+
+    python benchmarks/planning.py            # prints one JSON object per configuration
+    python benchmarks/planning.py --only adapters
+
+The same phases are gone through twice: on tensors without numbers, and on real ones in a fresh process whose peak of
+resident memory the kernel is asked for (Linux only). There the memory allocator gives back at once what is freed;
+by itself it keeps up to a quarter more, in holes that nothing fits into.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from archer.config import RunConfig
+from archer.models.actor import Actor
+from archer.models.agent import Agent
+from archer.planning.agents import Shapes, read_shapes
+from archer.planning.games import alike
+from archer.planning.phases import Course, Rehearsal
+from archer.planning.plan import plan
+from archer.planning.pretending import Trace
+from archer.rollout.sampling import Sampling
+from archer.rollout.siblings import SiblingSampler
+from archer.settings import overlay
+
+MODELS: dict[str, dict[str, int]] = {
+    "small": {"num_hidden_layers": 4, "hidden_size": 384, "intermediate_size": 1024, "num_attention_heads": 6},
+    "larger": {"num_hidden_layers": 8, "hidden_size": 512, "intermediate_size": 1408, "num_attention_heads": 8},
+}
+ADAMW: dict[str, dict[str, Any]] = {
+    name: {"matrix_lr": 0.0} for name in ("supervised", "critic_start", "actor_start", "critic", "actor")
+}
+CONFIGURATIONS: dict[str, Mapping[str, Any]] = {
+    "all weights": {},
+    "recomputed layers": {"model": {"checkpointing": True}},
+    "adapters": {"model": {"lora": {"rank": 16}}},
+    "adapters, bfloat16": {"model": {"lora": {"rank": 16}, "precision": "bfloat16"}},
+    "encoder critic": {"model": {"critic": "encoder"}},
+}
+TURNS, TOKENS = 4, 256
+NO_HOLES = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Foreseen and measured memory of updates of small models."""
+
+    only: str | None = None
+    """One configuration."""
+    size: str | None = None
+    """One size of the model."""
+    inside: bool = False
+    """Measure in this process, and print bytes of every phase."""
+
+
+class Real(Rehearsal):
+    """A run on tensors that have numbers."""
+
+    steps = 2
+
+    def sampler(self, actor: Actor) -> SiblingSampler:
+        return SiblingSampler(actor, Sampling.of(self.config.rollout))
+
+    def play(self, agent: Agent) -> None:
+        """Not without an environment."""
+
+
+class Measuring(AbstractContextManager[None]):
+    """In the place of what pretends: tensors are real, and the kernel says what they take."""
+
+    def __init__(self) -> None:
+        self._before = _resident("VmRSS")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Nothing is pretended."""
+        yield
+
+    def course(self, run: Callable[[], Any]) -> Trace:
+        """The peak of a phase."""
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        course = Trace([_resident("VmRSS") - self._before])
+        run()
+        course.note(_resident("VmHWM") - self._before)
+        gc.collect()
+        return course
+
+
+def main() -> None:
+    """Measure all, or what was asked for."""
+    benchmark = tyro.cli(Benchmark, description=__doc__)
+    chosen = [name for name in CONFIGURATIONS if benchmark.only in (None, name)]
+    sizes = [name for name in MODELS if benchmark.size in (None, name)]
+    for size in sizes:
+        for name in chosen:
+            if benchmark.inside:
+                print(json.dumps(measure(name, size)))
+            else:
+                print(json.dumps(compare(name, size)), flush=True)
+
+
+def compare(name: str, size: str) -> dict[str, Any]:
+    """Foreseen and measured MiB of every phase, and of the largest."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = configuration(name, size, Path(folder))
+        found = plan(config, read_shapes(config), alike(config, TURNS, TOKENS, ""))
+    command = [sys.executable, __file__, "--only", name, "--size", size, "--inside"]
+    asked = subprocess.run(command, capture_output=True, text=True, env=os.environ | NO_HOLES)
+    if asked.returncode:
+        raise RuntimeError(asked.stderr)
+    measured: dict[str, int] = json.loads(asked.stdout.splitlines()[-1])
+    both = {phase: (found.phases[phase].peak, peak) for phase, peak in measured.items()}
+    most = max(foreseen for foreseen, _ in both.values()), max(measured.values())
+    return {
+        "size": size, "configuration": name, "ratio": round(most[0] / most[1], 3),
+        "foreseen_mib": most[0] >> 20, "measured_mib": most[1] >> 20,
+        "phases": {phase: [a >> 20, b >> 20, round(a / b, 3)] for phase, (a, b) in both.items()},
+    }  # fmt: skip
+
+
+def configuration(name: str, size: str, folder: Path) -> RunConfig:
+    """A run with a model of that size, whose description is put into ``folder``."""
+    shape = {
+        "model_type": "llama", "vocab_size": 6000, "max_position_embeddings": 1024, "tie_word_embeddings": True,
+        **MODELS[size],
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(shape))
+    learning = {"batch_turns": 48, "demonstrations": 0.0}
+    common = {
+        "model": {"actor": str(folder)},
+        "rollout": {"max_tokens": TOKENS, "utterance_tokens": 16, "best_of": 0, "games": 8, "parallel": 8},
+        "critic": learning,
+        "actor": learning,
+    }
+    return overlay(overlay(overlay(RunConfig(), common, "benchmark"), ADAMW, "benchmark"), CONFIGURATIONS[name], name)
+
+
+def measure(name: str, size: str) -> dict[str, int]:
+    """Bytes beyond the loaded libraries at the peak of every phase but playing, which needs an environment."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        config = configuration(name, size, Path(folder))
+        shapes = read_shapes(config)
+        _rehearse(config, shapes.cut(1), turns=1)  # what is loaded or compiled at the first use is not the run's
+        course = _rehearse(config, shapes, turns=TURNS)
+    return {phase.name: max(phase.peaks) for phase in course.phases if phase.name != "playing"}
+
+
+def _rehearse(config: RunConfig, shapes: Shapes, turns: int) -> Course:
+    games = alike(config, turns, TOKENS * turns // TURNS, "")
+    return Real(config, shapes, games, Measuring()).course()
+
+
+def _resident(kind: str) -> int:
+    """Bytes of this process in memory: `VmRSS` now, `VmHWM` at its peak."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[kind].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    main()
