@@ -22,7 +22,7 @@ from archer.planning.plan import Need, Plan, plan
 from archer.planning.pretending import Pretending
 from archer.planning.room import parse_bytes
 from archer.quantised import state_bytes
-from archer.settings import overlay
+from archer.settings import overlay, parse_assignment
 from tests.conftest import Command
 from tests.worlds import TwoSteps
 
@@ -76,7 +76,7 @@ def test_tensors_without_numbers_are_counted_as_long_as_they_live() -> None:
         trace = pretending.course(step)
         assert [level for level, _ in groupby(trace.live)][:3] == [6_000_000, 8_000_000, 10_000_000]
         assert pretending.live == 10_000_000  # the gradient has come
-        assert float(layer.weight.sum()) == 1.0  # whoever asks is told something
+        assert float(layer.weight.detach().sum()) == 1.0  # whoever asks is told something
 
 
 def test_weights_and_states_are_what_arithmetic_says(folder: Path) -> None:
@@ -93,6 +93,7 @@ def test_weights_and_states_are_what_arithmetic_says(folder: Path) -> None:
     assert found.phases["supervised start"].peak > 16 * WEIGHTS
 
 
+@pytest.mark.slow
 def test_eight_bits_adapters_and_copies(folder: Path) -> None:
     whole = _plan(_config(folder))
     eight = _plan(_config(folder, actor={"states": "8-bit"}))
@@ -110,17 +111,19 @@ def test_eight_bits_adapters_and_copies(folder: Path) -> None:
     assert copies.networks["running mean of the actor"] == copies.networks["anchor"] == 4 * WEIGHTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "near"),
     [
-        {},
-        {"model": {"checkpointing": True, "precision": "bfloat16"}},
-        {"model": {"lora": {"rank": 4}}, "device": "cuda"},
-        {"rollout": {"best_of": 2}, "critic": {"method": "retrace", "keep_values": 2}, "actor": {"kl": 0.1}},
+        ({}, 0.01),
+        # What is recomputed makes the way back, which is looked at in quarters, more uneven.
+        ({"model": {"checkpointing": True, "precision": "bfloat16"}}, 0.06),
+        ({"model": {"lora": {"rank": 4}}, "device": "cuda"}, 0.01),
+        ({"rollout": {"best_of": 2}, "critic": {"method": "retrace", "keep_values": 2}, "actor": {"kl": 0.1}}, 0.01),
     ],
 )
 def test_two_shallow_models_stand_for_a_deep_one(
-    folder: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    folder: Path, changes: dict[str, Any], near: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = _config(folder, **changes)
     short = _plan(config)
@@ -128,9 +131,10 @@ def test_two_shallow_models_stand_for_a_deep_one(
     whole = _plan(config)
     assert short.networks == whole.networks and short.states == whole.states
     for name, need in whole.phases.items():
-        assert short.phases[name].peak == pytest.approx(need.peak, rel=0.01), name
+        assert short.phases[name].peak == pytest.approx(need.peak, rel=near), name
 
 
+@pytest.mark.slow
 def test_what_saves_memory_does(folder: Path) -> None:
     def peak(phase: str, **changes: Any) -> int:
         return _plan(_config(folder, **changes), tokens=64).phases[phase].peak
@@ -146,6 +150,7 @@ def test_what_saves_memory_does(folder: Path) -> None:
     assert apart.phases["playing while learning"].peak == apart.peak
 
 
+@pytest.mark.slow
 def test_other_networks_are_planned_too(folder: Path) -> None:
     encoder = _plan(_config(folder, model={"critic": "encoder", "critic_model": None}))
     assert encoder.networks["critic"] == encoder.networks["target critic"] != 4 * WEIGHTS
@@ -171,6 +176,7 @@ def test_games_are_as_told_or_as_the_demonstrations(folder: Path) -> None:
     assert most.assumed == "the most that rollout.max_turns and rollout.max_tokens allow: 4 turns and 64 tokens each"
 
 
+@pytest.mark.slow
 def test_advice_is_planned_again_until_it_fits(folder: Path) -> None:
     config = _config(folder, critic={"batch_turns": 64}, actor={"batch_turns": 64}, demonstrations={"games": 0},
                      critic_start={"epochs": 0}, actor_start={"epochs": 0})  # fmt: skip
@@ -179,11 +185,9 @@ def test_advice_is_planned_again_until_it_fits(folder: Path) -> None:
     assert found["peak"] == first.peak and not found["fits"] and found["fits_then"]
     assert found["peak_then"] <= 0.6 * first.peak + 1
     assert sum(change["saves"] for change in found["changes"]) == found["peak"] - found["peak_then"]
-    changes = [setting.partition("=") for change in found["changes"] for setting in change["settings"]]
     changed = config
-    for name, _, value in changes:
-        part, _, key = name.partition(".")
-        changed = overlay(changed, {part: {key: json.loads(value)}}, "test")
+    for setting in (setting for change in found["changes"] for setting in change["settings"]):
+        changed = overlay(changed, parse_assignment(setting), "test")
     assert _plan(changed).peak == found["peak_then"]
 
 

@@ -127,6 +127,16 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._making = False
         self._trace = Trace([])
 
+    def __enter__(self) -> Pretending:
+        gc.collect()
+        gc.freeze()  # what was there before holds none of them, and need not be looked through again and again
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        gc.unfreeze()
+
     @contextmanager
     def making(self) -> Iterator[None]:
         """Within, tensors that are made from nothing are pretended, too: the weights of models."""
@@ -188,8 +198,8 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
             try:
                 with self._fake:
                     found = function(*arguments, **named)
-                large = any(leaf.numel() > FEW for leaf in tree_leaves(found) if isinstance(leaf, Tensor))
-                if large or (from_nothing and self._making):
+                size = sum(leaf.numel() for leaf in tree_leaves(found) if isinstance(leaf, Tensor))
+                if size > FEW or (size and from_nothing and self._making):  # empty ones carry copies of real storages
                     return found
             except (DataDependentOutputException, DynamicOutputShapeException):
                 pass
