@@ -191,6 +191,12 @@ def test_advice_is_planned_again_until_it_fits(folder: Path) -> None:
     assert _plan(changed).peak == found["peak_then"]
 
 
+def test_long_games_are_planned_too(folder: Path) -> None:
+    """Longer than what is looked at as it is, where nothing has come before that would have counted them."""
+    found = _plan(_config(folder, rollout={"max_tokens": 6000}, demonstrations={"games": 0}), tokens=5000)
+    assert found.phases["critic update"].peak > 4 * WEIGHTS * 3
+
+
 def test_advice_says_when_nothing_helps(folder: Path) -> None:
     found = Plan("cpu", {}, {}, 0, {"playing": Need(0, 100)}, "")
     advice = advise(_config(folder), found, 10, lambda config: found)

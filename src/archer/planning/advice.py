@@ -12,10 +12,10 @@ from archer.planning.agents import read_shapes
 from archer.planning.games import games_of
 from archer.planning.plan import Plan, plan
 from archer.planning.room import SPARE, memory_of, parse_bytes
-from archer.settings import overlay
+from archer.settings import overlay, parse_assignment
 
 WORTHWHILE = 0.01
-"""Share of the peak that a change has to save to be told."""
+"""Share of the peak that a change has to take off the largest phase to be told."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,12 @@ def advise(config: RunConfig, found: Plan, room: int, planning: Callable[[RunCon
         tried.add(idea.name)
         smaller = overlay(config, idea.change, "plan")
         then = planning(smaller)
-        if (saved := found.peak - then.peak) >= WORTHWHILE * found.peak:
-            changes.append(Change(tuple(_assignments(idea.change, "")), saved, idea.costs))
+        # A phase that comes close behind keeps the peak where it is; it is the next to be made smaller.
+        if found.peak - then.phases[found.largest].peak >= WORTHWHILE * found.peak:
+            settings = (
+                one for one in _assignments(idea.change, "") if overlay(config, parse_assignment(one), "plan") != config
+            )
+            changes.append(Change(tuple(settings), found.peak - then.peak, idea.costs))
             config, found = smaller, then
     return Advice(tuple(changes), found, found.peak <= room)
 

@@ -38,6 +38,9 @@ class Games:
     assumed: str
     """Where their size is from, in words."""
 
+    def __post_init__(self) -> None:
+        _ = self._stretches  # looked at now: among tensors without numbers there is nothing to count
+
     @property
     def longest(self) -> int:
         """Tokens of the longest."""
