@@ -1,18 +1,16 @@
-"""What `archer plan` foresees against what a process really takes, phase by phase.
+"""What `archer plan` foresees against what a real run asks torch's allocator for, phase by phase.
 
     python benchmarks/planning.py            # prints one JSON object per configuration
     python benchmarks/planning.py --only adapters
 
-The same phases are gone through twice: on tensors without numbers, and on real ones in a fresh process whose peak of
-resident memory the kernel is asked for (Linux only). There the memory allocator gives back at once what is freed;
-by itself it keeps up to a quarter more, in holes that nothing fits into.
+The same phases are gone through twice: on tensors without numbers, and on real ones in a fresh process under torch's
+profiler, which notes every block that the allocator hands out and gets back: what `max_memory_allocated` says of a GPU.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,13 +22,14 @@ from typing import Any
 
 import torch
 import tyro
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from archer.config import RunConfig
 from archer.models.actor import Actor
 from archer.models.agent import Agent
-from archer.planning.agents import Shapes, read_shapes
+from archer.planning.agents import read_shapes
 from archer.planning.games import alike
-from archer.planning.phases import Course, Rehearsal
+from archer.planning.phases import Rehearsal
 from archer.planning.plan import plan
 from archer.planning.pretending import Trace
 from archer.rollout.sampling import Sampling
@@ -52,7 +51,8 @@ CONFIGURATIONS: dict[str, Mapping[str, Any]] = {
     "encoder critic": {"model": {"critic": "encoder"}},
 }
 TURNS, TOKENS = 4, 256
-NO_HOLES = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+PHASE = "phase "
+"""How the profiler is told where a phase begins."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,33 @@ class Real(Rehearsal):
         """Not without an environment."""
 
 
-class Measuring(AbstractContextManager[None]):
-    """In the place of what pretends: tensors are real, and the kernel says what they take."""
+class Measuring(AbstractContextManager[Any]):
+    """In the place of what pretends: tensors are real, and torch's profiler is told of every block of memory."""
 
     def __init__(self) -> None:
-        self._before = _resident("VmRSS")
+        self.peaks: list[int] = []
+        """Bytes at the peak of every phase, once it is over."""
+        self._phases = 0
+        self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __enter__(self) -> Measuring:
+        self._profile.__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._profile.__exit__(*raised)  # type: ignore[no-untyped-call]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "trace.json"
+            self._profile.export_chrome_trace(str(path))
+            events = json.loads(path.read_text())["traceEvents"]
+        phases = {event["name"]: event for event in events if str(event.get("name")).startswith(PHASE)}
+        totals = [
+            (event["ts"], event["args"]["Total Allocated"]) for event in events if event.get("name") == "[memory]"
+        ]
+        for number in range(self._phases):
+            phase = phases[f"{PHASE}{number}"]
+            within = (total for at, total in totals if 0 <= at - phase["ts"] <= phase["dur"])
+            self.peaks.append(max(within, default=0))
 
     @contextmanager
     def making(self) -> Iterator[None]:
@@ -94,14 +113,12 @@ class Measuring(AbstractContextManager[None]):
         yield
 
     def course(self, run: Callable[[], Any]) -> Trace:
-        """The peak of a phase."""
+        """Go through a phase."""
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        course = Trace([_resident("VmRSS") - self._before])
-        run()
-        course.note(_resident("VmHWM") - self._before)
-        gc.collect()
-        return course
+        with record_function(f"{PHASE}{self._phases}"):
+            run()
+        self._phases += 1
+        return Trace([0])
 
 
 def main() -> None:
@@ -123,7 +140,7 @@ def compare(name: str, size: str) -> dict[str, Any]:
         config = configuration(name, size, Path(folder))
         found = plan(config, read_shapes(config), alike(config, TURNS, TOKENS, ""))
     command = [sys.executable, __file__, "--only", name, "--size", size, "--inside"]
-    asked = subprocess.run(command, capture_output=True, text=True, env=os.environ | NO_HOLES)
+    asked = subprocess.run(command, capture_output=True, text=True)
     if asked.returncode:
         raise RuntimeError(asked.stderr)
     measured: dict[str, int] = json.loads(asked.stdout.splitlines()[-1])
@@ -154,25 +171,15 @@ def configuration(name: str, size: str, folder: Path) -> RunConfig:
 
 
 def measure(name: str, size: str) -> dict[str, int]:
-    """Bytes beyond the loaded libraries at the peak of every phase but playing, which needs an environment."""
+    """Bytes at the peak of every phase but playing, which needs an environment."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         config = configuration(name, size, Path(folder))
-        shapes = read_shapes(config)
-        _rehearse(config, shapes.cut(1), turns=1)  # what is loaded or compiled at the first use is not the run's
-        course = _rehearse(config, shapes, turns=TURNS)
-    return {phase.name: max(phase.peaks) for phase in course.phases if phase.name != "playing"}
-
-
-def _rehearse(config: RunConfig, shapes: Shapes, turns: int) -> Course:
-    games = alike(config, turns, TOKENS * turns // TURNS, "")
-    return Real(config, shapes, games, Measuring()).course()
-
-
-def _resident(kind: str) -> int:
-    """Bytes of this process in memory: `VmRSS` now, `VmHWM` at its peak."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[kind].split()[0]) * 1024
+        measuring = Measuring()
+        course = Real(config, read_shapes(config), alike(config, TURNS, TOKENS, ""), measuring).course()
+    found = dict(zip((phase.name for phase in course.phases), measuring.peaks, strict=True))
+    del found["playing"]
+    return found
 
 
 if __name__ == "__main__":

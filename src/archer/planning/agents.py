@@ -90,7 +90,7 @@ def _cut(shape: Any, layers: int) -> Any:
 class Words:
     """Stands for a tokenizer that need not be there: a word is a token."""
 
-    eos_token_id = bos_token_id = pad_token_id = 0
+    eos_token_id = bos_token_id = pad_token_id = 1  # games are told in zeros: nothing in them ends an utterance early
     truncation_side = "right"
 
     def __init__(self, vocabulary: int) -> None:
