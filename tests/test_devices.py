@@ -59,7 +59,8 @@ def _check(scene: str, found: dict[str, torch.Tensor], base: Path) -> None:
     for name, wanted in alone.items():
         near = rounding * float(wanted.abs().max()) + 1e-9
         assert torch.allclose(found[name], wanted, rtol=0, atol=near), (name, found[name], wanted)
-    assert sum(float(value.abs().sum()) for name, value in alone.items() if name.endswith(".grad")) > 0
+    if case not in ("clone", "starts"):  # which leave none behind
+        assert sum(float(value.abs().sum()) for name, value in alone.items() if name.endswith(".grad")) > 0
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,7 @@ class Plan(Settings):
     """Print one JSON object; sizes are in bytes."""
 
 
+@dataclass(frozen=True)
 class ClusterDemo:
     """Train a built-in task on a Ray cluster of this machine alone (train --cluster local); say whether it learned."""
 

@@ -56,6 +56,11 @@ class Trace:
     _models: list[list[int]] = field(default_factory=list)
     """Of every model that is being passed through, where it began and where each of its layers did."""
     _ended: int = 0
+    _again: list[int] = field(default_factory=list)
+    """Where layers began that were computed again on the way back: without their own pass, so the first part of each
+    tells of it."""
+    _firsts: set[nn.Module] = field(default_factory=set)
+    _within: bool = False
 
     def note(self, live: int) -> None:
         """After an operation."""
@@ -64,8 +69,13 @@ class Trace:
 
     def enter(self, module: nn.Module, _: Any) -> None:
         """Before a module's pass."""
-        if _goes_back():  # a layer that is computed again
+        if _goes_back():
+            if module in self._firsts:
+                self._again.append(len(self.live))
             return
+        if self._within:
+            self._firsts.add(module)
+        self._within = isinstance(module, GradientCheckpointingLayer)
         if isinstance(module, PreTrainedModel):
             self._models.append([len(self.live)])
         elif isinstance(module, GradientCheckpointingLayer) and self._models:
@@ -85,18 +95,22 @@ class Trace:
                 self._left_out.add(layers[1])
 
     def peaks(self, coming: int = 0) -> list[int]:
-        """The most in every piece: forward those around, before and behind the first and the last layer of each model,
-        back a quarter of the way each. ``coming`` bytes count as there all the time, which only the end adds."""
+        """The most in every piece: those around, before and behind the first and the last layer of each model; on a way
+        back where no layer is computed again, a quarter of it each. ``coming`` bytes count as there all the time, which
+        only the end adds."""
         found: list[int] = []
         begin = 0
         for end in range(1, len(self.live) + 1):
             if end < len(self.live) and self._back[end] == self._back[begin]:
                 continue
-            if self._back[begin]:
-                edges = [begin + (end - begin) * quarter // 4 for quarter in range(5)]
-            else:
+            again = [at for at in self._again if begin <= at < end]
+            between = {*again[1:2]} if self._back[begin] else set(self._left_out)
+            if not self._back[begin]:
                 edges = [begin, *sorted(cut for cut in self._cuts if begin <= cut <= end), end]
-            between = set() if self._back[begin] else set(self._left_out)
+            elif again:
+                edges = [begin, *again[:2], *again[1:][-1:], end]
+            else:
+                edges = [begin + (end - begin) * quarter // 4 for quarter in range(5)]
             for a, b in pairwise(edges):
                 if a in between:
                     between.remove(a)
