@@ -81,7 +81,11 @@ def test_on_policy_methods_forget_all_but_the_newest_games(tmp_path: Path) -> No
     assert [game.seed for game in run.replay] == [game.seed for game in newest]
 
 
-@pytest.mark.parametrize("preset", ["archer", "archer-baseline", "ppo", "gigpo", "grpo", "filtered-bc", "chai"])
+@pytest.mark.parametrize(
+    "preset",
+    ["archer", "ppo", "chai"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("archer-baseline", "gigpo", "grpo", "filtered-bc")],
+)
 def test_every_kind_of_method_resumes_exactly(preset: str, tmp_path: Path) -> None:
     whole, halted = tmp_path / "whole", tmp_path / "halted"
     archer.train(_config(preset, TASK, **PLAY), whole)
@@ -152,7 +156,7 @@ def test_the_summary_says_what_was_trained(tmp_path: Path) -> None:
     assert summary["start_return"] == summary["return_mean"]  # cloned, measured, and nothing else
 
 
-@pytest.mark.parametrize("capacity", [0, 31, 32, 33, 64, 1000])
+@pytest.mark.parametrize("capacity", [0, 31, 33, 1000])
 def test_a_resumed_replay_holds_what_the_uninterrupted_one_did(capacity: int, tmp_path: Path) -> None:
     archer.train(_config("archer", TASK, **PLAY, replay_turns=capacity), tmp_path / "run")
     kept = Replay(capacity)

@@ -190,6 +190,7 @@ def test_advice_is_planned_again_until_it_fits(folder: Path) -> None:
     assert _plan(changed).peak == found["peak_then"]
 
 
+@pytest.mark.slow
 def test_long_games_are_planned_too(folder: Path) -> None:
     """Longer than what is looked at as it is, where nothing has come before that would have counted them."""
     found = _plan(_config(folder, rollout={"max_tokens": 6000}, demonstrations={"games": 0}), tokens=5000)
