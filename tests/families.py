@@ -11,6 +11,8 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from archer.models.actor import Actor
+
 CHATML = (
     "{% for m in messages %}"
     "{% if m.role == 'tool' %}"
@@ -88,4 +90,15 @@ def save_family(family: str, path: Path, **changes: Any) -> Path:
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(path)
     made.save_pretrained(path)
+    return path
+
+
+def save_sure(name: str, path: Path, **sizes: Any) -> Path:
+    """Like ``save_family``, a model that is sure of what it says."""
+    actor = Actor.from_pretrained(save_family(name, path, **sizes))
+    with torch.no_grad():
+        for parameter in actor.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4.0)
+    actor.save_pretrained(path)
     return path

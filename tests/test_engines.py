@@ -14,7 +14,6 @@ import torch
 import archer
 from archer.beginning import begin_actor
 from archer.config import RunConfig, ServerConfig
-from archer.exporting import export
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.rollout import server_engine
@@ -28,10 +27,10 @@ from archer.runfolder import RunFolder
 from archer.settings import overlay
 from archer.storage import read_shard
 from archer.types import Episode
+from tests.chatting import fine_tune
 from tests.completions import Completions, serving
-from tests.families import save_family
+from tests.families import save_sure
 from tests.test_best_of import Counts
-from tests.test_learning import TASK
 from tests.worlds import Echo
 
 LIMITS = Limits(max_turns=4, max_tokens=160, parallel=4)
@@ -43,14 +42,7 @@ NONE = dataclasses.asdict(ServerConfig())
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model that is sure of what it says."""
-    path = save_family("qwen2", tmp_path_factory.mktemp("model"))
-    actor = Actor.from_pretrained(path)
-    with torch.no_grad():
-        for parameter in actor.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(4.0)
-    actor.save_pretrained(path)
-    return path
+    return save_sure("qwen2", tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -288,42 +280,19 @@ def test_what_another_engine_cannot_do_is_refused(changes: dict[str, Any], reaso
 @pytest.mark.slow
 def test_a_chat_model_learns_through_a_server(tmp_path: Path) -> None:
     """Adapters of a model that was fine-tuned here: the server is sent every version, and plays all games."""
-    wide = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}
-    chat = {
-        "env": {"name": "tests.worlds:TwoSteps"},
-        "model": {"actor": str(save_family("qwen2", tmp_path / "base", **wide))},
-        "rollout": {"layout": "chat", "max_tokens": 160, "utterance_tokens": 8, "games": 16, "best_of": 2},
-        "eval": {"every": 0, "final_games": EVALUATED},
-        "iterations": 6,
-        "warmup": 1,
-    }
-    config = overlay(overlay(RunConfig(), TASK, "test"), chat, "test")
-    cloned = {
-        "iterations": 0, "actor_start": {"epochs": 0}, "critic_start": {"epochs": 0}, "rollout": {"best_of": 0},
-        "critic": {"method": "none"}, "actor": {"method": "none"},
-    }  # fmt: skip
-    start = archer.train(overlay(config, cloned, "test"), tmp_path / "cloned")
-    export(tmp_path / "cloned", tmp_path / "model", merge=False)
+    config, start = fine_tune(
+        tmp_path, rollout={"best_of": 2}, eval={"every": 0, "final_games": EVALUATED}, iterations=6
+    )
     with serving(tmp_path / "model") as server:
-        adapters = {
-            "model": {"actor": str(tmp_path / "model"), "lora": {"rank": 8}},
-            "rollout": {
-                "engine": "server",
-                "server": {"url": server.url, "model": "tiny", "adapters": str(tmp_path / "adapters")},
-            },
-            "supervised": {"epochs": 0},
-            "critic_start": {"lr": 5e-3},
-            "actor_start": {"lr": 5e-3},
-            "critic": {"lr": 3e-3},
-            "actor": {"lr": 3e-3},
-        }
-        end = archer.train(overlay(config, adapters, "test"), tmp_path / "run")
+        speaks = {"url": server.url, "model": "tiny", "adapters": str(tmp_path / "adapters")}
+        far = overlay(config, {"rollout": {"engine": "server", "server": speaks}}, "test")
+        end = archer.train(far, tmp_path / "run")
         again = archer.evaluate(archer.load(tmp_path / "run"), episodes=EVALUATED)
         tried = len(server.asked)
         archer.evaluate(archer.load(tmp_path / "run", engine="built-in"), episodes=2)
         assert len(server.asked) == tried
-    assert start.return_mean is not None and end.return_mean is not None
-    assert start.return_mean < 0.45 and end.return_mean > 0.6
+    assert end.return_mean is not None
+    assert start < 0.45 and end.return_mean > 0.6
     assert again["return_mean"] == end.return_mean  # the server speaks for `archer evaluate` too
     # One adapter for every time that it was played, measured or tried; the server is left with the last of each.
     assert len(server.adapters) == len(set(server.adapters)) >= 9

@@ -19,7 +19,6 @@ import archer
 from archer.beginning import begin_critic, load_pretrained
 from archer.checkpoint import latest_checkpoint
 from archer.config import LoraConfig, ModelConfig, RunConfig
-from archer.exporting import export
 from archer.models.actor import Actor
 from archer.models.batch import EpisodeBatch, collate
 from archer.models.critic import CausalCritic
@@ -31,9 +30,9 @@ from archer.rollout.chat import Chat
 from archer.rollout.demonstrations import to_episode
 from archer.runfolder import RunFolder
 from archer.settings import overlay
+from tests.chatting import fine_tune
 from tests.families import save_family
 from tests.test_chat import _game
-from tests.test_learning import TASK
 from tests.test_training import SMALL, _fingerprint, _stop_and_resume
 
 
@@ -232,30 +231,8 @@ def test_what_adapters_cannot_do_is_refused(changes: dict[str, Any], reason: str
 
 def test_a_chat_model_learns_on_from_its_supervised_start(tmp_path: Path) -> None:
     """As with a model of one's own: fine-tuned on chats in full, exported, then reinforced through adapters."""
-    wide = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}
-    chat = {
-        "env": {"name": "tests.worlds:TwoSteps"},
-        "model": {"actor": str(save_family("qwen2", tmp_path / "base", **wide))},
-        "rollout": {"layout": "chat", "max_tokens": 160, "utterance_tokens": 8, "games": 16},
-        "iterations": 8,
-        "warmup": 1,
-    }
-    config = overlay(overlay(RunConfig(), TASK, "test"), chat, "test")
-    cloned = {
-        "iterations": 0, "actor_start": {"epochs": 0}, "critic_start": {"epochs": 0}, "rollout": {"best_of": 0},
-        "critic": {"method": "none"}, "actor": {"method": "none"},
-    }  # fmt: skip
-    start = archer.train(overlay(config, cloned, "test"), tmp_path / "cloned")
-    export(tmp_path / "cloned", tmp_path / "model", merge=False)
-    adapters = {
-        "model": {"actor": str(tmp_path / "model"), "lora": {"rank": 8}},
-        "supervised": {"epochs": 0},
-        "critic_start": {"lr": 5e-3},
-        "actor_start": {"lr": 5e-3},
-        "critic": {"lr": 3e-3},
-        "actor": {"lr": 3e-3},
-    }
-    end = archer.train(overlay(config, adapters, "test"), tmp_path / "run")
-    assert start.return_mean is not None and end.return_mean is not None
-    assert start.return_mean == end.start_return  # an adapter begins as the model, and the chat is laid out alike
-    assert start.return_mean < 0.45 and end.return_mean > 0.6
+    config, start = fine_tune(tmp_path)
+    end = archer.train(config, tmp_path / "run")
+    assert end.return_mean is not None
+    assert start == end.start_return  # an adapter begins as the model, and the chat is laid out alike
+    assert start < 0.45 and end.return_mean > 0.6

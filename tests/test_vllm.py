@@ -19,7 +19,6 @@ import archer
 from archer.beginning import begin_actor
 from archer.config import RunConfig
 from archer.envs.base import Environment
-from archer.exporting import export
 from archer.models.actor import Actor
 from archer.rollout.best_of import play_best_of
 from archer.rollout.chat import Chat
@@ -31,9 +30,9 @@ from archer.runfolder import RunFolder
 from archer.settings import overlay
 from archer.types import Episode
 from tests import fake_vllm
-from tests.families import save_family
+from tests.chatting import fine_tune
+from tests.families import save_sure
 from tests.test_best_of import Counts
-from tests.test_learning import TASK
 from tests.worlds import Echo
 
 REAL = importlib.util.find_spec("vllm") is not None
@@ -57,14 +56,7 @@ def _vllm() -> Iterator[None]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model with tied embeddings that is sure of what it says."""
     heads = {"hidden_size": 64, "head_dim": 32}  # vLLM's kernels on a processor take no smaller ones
-    path = save_family("qwen2", tmp_path_factory.mktemp("base"), **heads)
-    actor = Actor.from_pretrained(path)
-    with torch.no_grad():
-        for parameter in actor.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(4.0)
-    actor.save_pretrained(path)
-    return path
+    return save_sure("qwen2", tmp_path_factory.mktemp("base"), **heads)
 
 
 def _config(base: Path, **changes: Any) -> RunConfig:
@@ -149,36 +141,14 @@ def _check_that_an_error_leaves_nothing_behind(actor: Actor, engine: Speaker) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 8])
 def test_a_chat_model_learns_through_vllm(rank: int, tmp_path: Path) -> None:
-    wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32}
-    chat = {
-        "env": {"name": "tests.worlds:TwoSteps"},
-        "model": {"actor": str(save_family("qwen2", tmp_path / "base", **wide))},
-        "rollout": {
-            "engine": "vllm", "vllm": {"enforce_eager": True},
-            "layout": "chat", "max_tokens": 160, "utterance_tokens": 8, "games": 16, "best_of": 2,
-        },
-        "eval": {"every": 0, "final_games": 50},
-        "iterations": 6,
-        "warmup": 1,
-    }  # fmt: skip
-    config = overlay(overlay(RunConfig(), TASK, "test"), chat, "test")
-    cloned = {
-        "iterations": 0, "actor_start": {"epochs": 0}, "critic_start": {"epochs": 0}, "rollout": {"best_of": 0},
-        "critic": {"method": "none"}, "actor": {"method": "none"},
-    }  # fmt: skip
-    start = archer.train(overlay(config, cloned, "test"), tmp_path / "cloned")
-    export(tmp_path / "cloned", tmp_path / "model", merge=False)
-    further = {
-        "model": {"actor": str(tmp_path / "model"), "lora": {"rank": rank}},
-        "supervised": {"epochs": 0},
-        "critic_start": {"lr": 5e-3},
-        "actor_start": {"lr": 5e-3},
-        "critic": {"lr": 3e-3},
-        "actor": {"lr": 3e-3},
-    }
-    end = archer.train(overlay(config, further, "test"), tmp_path / "run")
-    assert start.return_mean is not None and end.return_mean is not None
-    assert start.return_mean < 0.45 and end.return_mean > 0.6
+    config, start = fine_tune(
+        tmp_path, {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32}, rank,
+        rollout={"engine": "vllm", "vllm": {"enforce_eager": True}, "best_of": 2},
+        eval={"every": 0, "final_games": 50}, iterations=6,
+    )  # fmt: skip
+    end = archer.train(config, tmp_path / "run")
+    assert end.return_mean is not None
+    assert start < 0.45 and end.return_mean > 0.6
     assert all(row["rollout/engine_gap_max"] < 1e-3 for row in RunFolder.open(tmp_path / "run").metrics()[2:])
 
 
