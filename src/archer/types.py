@@ -25,6 +25,13 @@ Observation = str | list[Message]
 """What an environment says: only what is new since the last utterance (or all of it, see ``history="replace"``)."""
 
 
+def observation_text(observation: Observation) -> str:
+    """An observation as plain text; chat messages become ``role: content`` lines."""
+    if isinstance(observation, str):
+        return observation
+    return "\n".join(f"{message['role']}: {message['content']}" for message in observation)
+
+
 class End(enum.StrEnum):
     """Why an episode ended. Only ``TERMINATED`` is the task's own end; every other one truncates it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from archer.report.console import brief, sparkline
-from archer.types import Episode, Observation
+from archer.types import Episode, Observation, observation_text
 
 Ratings = Sequence[tuple[str, float, float]]
 """(utterance, Q, V) of every turn."""
@@ -59,20 +59,13 @@ def _row(number: int, heard: Observation, said: str, reward: float, values: tupl
         numbers += "".join(f'<td style="{_NUMBER}">{value}</td>' for value in (f"{q:.2f}", f"{v:.2f}", f"{q - v:+.2f}"))
     return (
         f'<tr><td style="{_NUMBER};border-left:4px solid {edge}">{number}</td><td style="{_TEXT};opacity:.75">'
-        f'{_text(_words(heard))}</td><td style="{_TEXT}"><b>{_text(said)}</b></td>{numbers}</tr>'
+        f'{_text(observation_text(heard))}</td><td style="{_TEXT}"><b>{_text(said)}</b></td>{numbers}</tr>'
     )
 
 
 def _text(text: str) -> str:
     """Text as nothing but text; what is no Unicode, as notebooks are saved in UTF-8, by its code."""
     return escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-
-
-def _words(observation: Observation) -> str:
-    """An observation as text."""
-    if isinstance(observation, str):
-        return observation
-    return "\n".join(f"{message['role']}: {message['content']}" for message in observation)
 
 
 def _told(value: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 
 from archer.models.actor import Actor
-from archer.types import Ids, Observation
+from archer.types import Ids, Observation, observation_text
 
 
 class Told(Protocol):
@@ -163,10 +163,3 @@ class Minutes(PlainText):
 def line_breaks(tokenizer: Any) -> list[int]:
     """Ids of all tokens that hold a line break."""
     return [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if "\n" in text]
-
-
-def observation_text(observation: Observation) -> str:
-    """An observation as plain text; chat messages become ``role: content`` lines."""
-    if isinstance(observation, str):
-        return observation
-    return "\n".join(f"{message['role']}: {message['content']}" for message in observation)

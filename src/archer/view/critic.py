@@ -11,8 +11,7 @@ from archer.doctoring import examine_episodes
 from archer.health.numbers import Numbers, ValuedTurns
 from archer.report.health import HEADLINES, health_numbers
 from archer.report.reliability import reliability_bins
-from archer.rollout.prompts import observation_text
-from archer.types import Episode
+from archer.types import Episode, observation_text
 from archer.view.data import MOST, Query, RunView, number
 from archer.view.judging import Judge, Places
 
