@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from archer.config.combinations import check_combination, check_states
+from archer.config.combinations import check_combination, check_optimizers
 from archer.config.engines import ServerConfig
 from archer.config.kinds import STRICT, Natural, Positive
 from archer.config.learning import (
@@ -101,7 +101,7 @@ class RunConfig:
         return {name: getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:
-        check_states(self.device, self.model.sharding, self.optimized)
+        check_optimizers(self.device, self.model.sharding, self.optimized)
         check_combination(
             self.model, self.demonstrations, self.supervised, self.rollout, self.critic_start, self.actor_start,
             self.critic, self.actor, self.eval, self.cluster,

@@ -60,7 +60,7 @@ def check_combination(
         )
 
 
-def check_states(device: str, sharding: str, optimized: Mapping[str, OptimizerConfig]) -> None:
+def check_optimizers(device: str, sharding: str, optimized: Mapping[str, OptimizerConfig]) -> None:
     """Raise ValueError for optimizer states that cannot be kept where they would have to lie."""
     for name, part in optimized.items():
         if part.states != "float32" and sharding != "none":
