@@ -276,3 +276,17 @@ def test_a_person_can_take_either_side(uninterrupted: Path, command: Command) ->
     assert "return" in person.out, person.err
     oracle = command("play", str(uninterrupted), "--side", "env", "--best-of", "3", typed="Yes.\n\n")
     assert "agent:" in oracle.out, oracle.err
+
+
+def test_the_best_known_return_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At both ends of the offline start and after training it is the same, and some tasks play games to know it."""
+    asked: list[object] = []
+
+    def known(make_env: object) -> float:
+        asked.append(make_env)
+        return 0.75
+
+    monkeypatch.setattr("archer.run.reference_return", known)
+    summary = archer.train(_config(iterations=1), tmp_path / "run")
+    assert len(asked) == 1 and summary.reference_return == 0.75
+    assert [row["eval/reference_return"] for row in RunFolder(tmp_path / "run").metrics()[:2]] == [0.75, 0.75]

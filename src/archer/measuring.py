@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archer import devices
-from archer.evaluation import evaluate_actor, reference_return
+from archer.evaluation import evaluate_actor
 from archer.files import write_json
 from archer.metrics import episode_metrics
 from archer.progress import Progress
@@ -76,12 +76,11 @@ def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
 
 def _outcome(run: Run, episodes: Sequence[Episode]) -> dict[str, Any]:
     """What the evaluations at both ends come to, and the curve between them."""
-    assert run.make_env is not None
     write_shard(run.folder.path / "final.parquet", episodes, run.iteration)
     after = episode_metrics(episodes, "eval")
     rows = run.folder.metrics()
     before = rows[0]
-    best = reference_return(run.make_env)
+    best = run.reference_return
     gap = None if best is None else best - before["eval/return_mean"]
     plot_curve(
         [*rows, {**after, "iteration": run.iteration, "games": run.games, "warmup": 0.0}],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment
 from archer.envs.hosting import Hosting
+from archer.evaluation import reference_return
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import Critic
@@ -75,6 +76,11 @@ class Run:
     def games(self) -> int:
         """Games played for training so far, warm-up included."""
         return self.games_before + self.iteration * self.config.rollout.games
+
+    @cached_property
+    def reference_return(self) -> float | None:
+        """The best known return of the task, which whoever knows it may have to play for; None where nobody does."""
+        return None if self.make_env is None else reference_return(self.make_env)
 
     @property
     def sampling(self) -> Sampling:

@@ -22,7 +22,6 @@ from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment
-from archer.evaluation import reference_return
 from archer.gathering import gathering
 from archer.health.critic import critic_health
 from archer.launch import launched
@@ -163,7 +162,7 @@ def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: st
         progress.stage(f"measuring {what}", run.config.eval.final_games, unit="games")
         episodes = measure(run, run.config.eval.final_games, progress.count)
         _keep(shard, episodes, 0)
-        best = reference_return(run.make_env)
+        best = run.reference_return
         found = episode_metrics(episodes, "eval") | ({} if best is None else {"eval/reference_return": best})
         log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
 
