@@ -3,8 +3,9 @@
     python benchmarks/planning.py            # prints one JSON object per configuration
     python benchmarks/planning.py --only adapters
 
-The same phases are gone through twice: on tensors without numbers, and on real ones in a fresh process under torch's
-profiler, which notes every block that the allocator hands out and gets back: what `max_memory_allocated` says of a GPU.
+The same phases are gone through twice: on tensors without numbers, and on real ones in a fresh process (or the first of
+two that learn as one) under torch's profiler, which notes every block that the allocator hands out and gets back: what
+`max_memory_allocated` says of a GPU.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 import tyro
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from archer import devices
 from archer.config import RunConfig
 from archer.models.actor import Actor
 from archer.models.agent import Agent
@@ -43,12 +45,17 @@ MODELS: dict[str, dict[str, int]] = {
 ADAMW: dict[str, dict[str, Any]] = {
     name: {"matrix_lr": 0.0} for name in ("supervised", "critic_start", "actor_start", "critic", "actor")
 }
+SHARDS = {"sharding": "full"}
 CONFIGURATIONS: dict[str, Mapping[str, Any]] = {
     "all weights": {},
     "recomputed layers": {"model": {"checkpointing": True}},
     "adapters": {"model": {"lora": {"rank": 16}}},
     "adapters, bfloat16": {"model": {"lora": {"rank": 16}, "precision": "bfloat16"}},
     "encoder critic": {"model": {"critic": "encoder"}},
+    "two devices": {},
+    "two devices, shards": {"model": SHARDS},
+    "two devices, shards, recomputed layers": {"model": {**SHARDS, "checkpointing": True}},
+    "two devices, shards, adapters": {"model": {**SHARDS, "lora": {"rank": 16}}},
 }
 TURNS, TOKENS = 4, 256
 PHASE = "phase "
@@ -129,7 +136,10 @@ def main() -> None:
     for size in sizes:
         for name in chosen:
             if benchmark.inside:
-                print(json.dumps(measure(name, size)))
+                with devices.joined("cpu"):
+                    found = measure(name, size)
+                    if devices.first():
+                        print(json.dumps(found))
             else:
                 print(json.dumps(compare(name, size)), flush=True)
 
@@ -138,8 +148,10 @@ def compare(name: str, size: str) -> dict[str, Any]:
     """Foreseen and measured MiB of every phase, and of the largest."""
     with tempfile.TemporaryDirectory() as folder:
         config = configuration(name, size, Path(folder))
-        found = plan(config, read_shapes(config), alike(config, TURNS, TOKENS, ""))
-    command = [sys.executable, __file__, "--only", name, "--size", size, "--inside"]
+        with devices.pretended(processes(name)):
+            found = plan(config, read_shapes(config), alike(config, TURNS, TOKENS, ""))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes(name) > 1 else []
+    command = [sys.executable, *launcher, __file__, "--only", name, "--size", size, "--inside"]
     asked = subprocess.run(command, capture_output=True, text=True)
     if asked.returncode:
         raise RuntimeError(asked.stderr)
@@ -151,6 +163,11 @@ def compare(name: str, size: str) -> dict[str, Any]:
         "foreseen_mib": most[0] >> 20, "measured_mib": most[1] >> 20,
         "phases": {phase: [a >> 20, b >> 20, round(a / b, 3)] for phase, (a, b) in both.items()},
     }  # fmt: skip
+
+
+def processes(name: str) -> int:
+    """How many learn as one."""
+    return 2 if name.startswith("two devices") else 1
 
 
 def configuration(name: str, size: str, folder: Path) -> RunConfig:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from archer import devices
 from archer.config import RunConfig
 from archer.planning import plan as planning
 from archer.planning.advice import advise, report
@@ -126,7 +127,7 @@ def test_two_shallow_models_stand_for_a_deep_one(
 ) -> None:
     config = _config(folder, **changes)
     short = _plan(config)
-    monkeypatch.setattr(planning, "DEPTHS", (LAYERS, LAYERS))
+    monkeypatch.setattr(planning, "FEW", LAYERS)
     whole = _plan(config)
     assert short.networks == whole.networks and short.states == whole.states
     for name, need in whole.phases.items():
@@ -163,6 +164,26 @@ def test_other_networks_are_planned_too(folder: Path) -> None:
     assert "critic" not in _plan(ppo).networks and "actor update" in _plan(ppo).phases
 
 
+@pytest.mark.slow
+def test_in_shards_a_process_holds_its_part(folder: Path) -> None:
+    def of_two(config: RunConfig) -> Plan:
+        with devices.pretended(2):
+            return _plan(config)
+
+    one, two = _plan(_config(folder)), of_two(_config(folder))
+    assert two.devices == 2 and two.networks == one.networks and two.states == one.states
+    assert two.phases["critic update"].peak < one.phases["critic update"].peak  # half of the batch
+    cut = of_two(_config(folder, model={"sharding": "full"}))
+    assert cut.networks["actor"] == 2 * WEIGHTS
+    # The first process has all of what cannot be halved: the last layers of the critic's four heads, of one row each
+    # (4 · 4 bytes · (32 + 1) / 2 more than half), and its four units.
+    assert cut.networks["critic"] == 2 * (WEIGHTS + HEADS) + 8 * (WIDTH + 1) + 8
+    matrices = 7 * LAYERS + 2 * LAYERS + 2
+    assert cut.states["actor"] == 2 * 2 * WEIGHTS + 4 * matrices
+    assert cut.phases["making the critic"].peak > cut.networks["actor"] + 4 * (WEIGHTS + HEADS)  # whole for a moment
+    assert cut.phases["playing"].peak > cut.phases["playing"].kept + 2 * WEIGHTS  # as it is while it plays
+
+
 def test_games_are_as_told_or_as_the_demonstrations(folder: Path) -> None:
     config = overlay(RunConfig(), {"env": {"name": "tests.worlds:TwoSteps"}, "demonstrations": {"games": 16}}, "test")
     shown = games_of(config, TwoSteps)
@@ -191,6 +212,17 @@ def test_advice_is_planned_again_until_it_fits(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_advice_for_several_devices(folder: Path) -> None:
+    """Parts of a batch are counted over all of them, and networks may be cut."""
+    config = _config(folder, critic={"batch_turns": 64}, demonstrations={"games": 0}, critic_start={"epochs": 0},
+                     actor_start={"epochs": 0})  # fmt: skip
+    found = report(config, None, processes=2, memory="1MB", turns=2, tokens=48)
+    settings = [setting for change in found["changes"] for setting in change["settings"]]
+    assert found["devices"] == 2 and "model.sharding=full" in settings and "critic.accumulation=8" in settings
+    assert not any("8-bit" in setting for setting in settings)  # refused in shards
+
+
+@pytest.mark.slow
 def test_long_games_are_planned_too(folder: Path) -> None:
     """Longer than what is looked at as it is, where nothing has come before that would have counted them."""
     found = _plan(_config(folder, rollout={"max_tokens": 6000}, demonstrations={"games": 0}), tokens=5000)
@@ -198,7 +230,7 @@ def test_long_games_are_planned_too(folder: Path) -> None:
 
 
 def test_advice_says_when_nothing_helps(folder: Path) -> None:
-    found = Plan("cpu", {}, {}, 0, {"playing": Need(0, 100)}, "")
+    found = Plan("cpu", 1, {}, {}, 0, {"playing": Need(0, 100)}, "")
     advice = advise(_config(folder), found, 10, lambda config: found)
     assert not advice.fits and advice.changes == ()
 
@@ -220,18 +252,23 @@ def test_the_command(folder: Path, command: Command, tmp_path: Path) -> None:
     assert "It fits." in told.out and "actor update" in told.out and "as told: 2 turns and 64 tokens each" in told.out
     for arguments, wanted in (
         (["--turns", "0"], "--turns must be at least 1"),
+        (["--devices", "0"], "--devices must be at least 1"),
         (["--memory", "much"], "--memory: a number of bytes"),
         (["--set", f"model.actor={tmp_path / 'nowhere'}"], "model.actor: cannot read what the model"),
     ):
         refused = command("plan", *arguments)
         assert refused.code == 2 and wanted in refused.err
+    shards = command("plan", "--set", *settings, "model.sharding=full")
+    assert shards.code == 2 and "say how many with --devices" in shards.err
+    shards = command("plan", "--devices", "2", "--turns", "2", "--set", *settings, "model.sharding=full")
+    assert shards.code == 0 and "Phases, on each of 2 devices (cpu)" in shards.out
     (folder / "config.json").unlink()
     refused = command("plan", "--set", *settings)
     assert refused.code == 2 and "the folder has no config.json" in refused.err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("configuration", ["all weights", "adapters, bfloat16"])
+@pytest.mark.parametrize("configuration", ["all weights", "adapters, bfloat16", "two devices, shards"])
 def test_a_plan_is_within_a_tenth_of_what_is_measured(configuration: str) -> None:
     program = Path(__file__).parent.parent / "benchmarks" / "planning.py"
     command = [sys.executable, str(program), "--only", configuration, "--size", "small"]

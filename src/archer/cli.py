@@ -156,7 +156,7 @@ def _train(command: Train) -> None:
 
 
 def _plan(command: Plan) -> None:
-    for name, number in (("turns", command.turns), ("tokens", command.tokens)):
+    for name, number in (("devices", command.devices), ("turns", command.turns), ("tokens", command.tokens)):
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1, got {number}")
     config = settings(command)
@@ -164,7 +164,9 @@ def _plan(command: Plan) -> None:
     from archer.planning.advice import report
     from archer.report.memory import print_plan
 
-    found = report(config, make_env, memory=command.memory, turns=command.turns, tokens=command.tokens)
+    found = report(
+        config, make_env, processes=command.devices, memory=command.memory, turns=command.turns, tokens=command.tokens
+    )
     if command.json:
         print(json.dumps(found))
     else:

@@ -62,8 +62,10 @@ class Plan(Settings):
     archer plan --set model.actor=PATH model.lora.rank=16 device=cuda --memory 80GB
     """
 
+    devices: int = 1
+    """Processes that will learn as one, each on such a device."""
     memory: str | None = None
-    """What the device has, such as 80GB or 24GiB; left out, what this machine's has."""
+    """What a device has, such as 80GB or 24GiB; left out, what this machine's has."""
     turns: int | None = None
     """Turns of a game; as the demonstrations have, unless this or `--tokens` is told."""
     tokens: int | None = None
@@ -203,8 +205,7 @@ class View:
 class Doctor:
     """Say how healthy a run's critic is: a verdict in plain words, and the numbers behind it.
 
-    The policy plays games that were never trained on, and what the critic says of every turn is held against what
-    became of it.
+    The policy plays games it has never seen, and what the critic says of every turn is held against what became of it.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -212,8 +213,7 @@ class Doctor:
     episodes: int | None = None
     """Games to play; 200 unless told."""
     file: Path | None = None
-    """Conversations to judge by instead of playing, where the environment is not at hand: .jsonl or .parquet; none
-    that the critic learned from."""
+    """Conversations (.jsonl or .parquet) to judge by instead of playing; none that the critic learned from."""
     out: Path | None = None
     """Picture to write, .png: realised returns against Q."""
     json: Json = False

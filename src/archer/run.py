@@ -151,9 +151,9 @@ def equip(config: RunConfig, actor: Actor, critic: Critic | None) -> Agent:
     settle(config, actor)
     agent = Agent(actor=actor, actor_optimizer=make_optimizer(actor, config.actor))
     if critic is not None:
+        settle(config, critic)
         agent.critic = critic
-        agent.target_critic = critic.target()
-        settle(config, agent.critic)
+        agent.target_critic = critic.target()  # only now, so that no more than one of them is whole at a time
         settle(config, agent.target_critic)
         agent.critic_optimizer = make_optimizer(critic, config.critic)
     if config.actor.averages:

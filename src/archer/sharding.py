@@ -19,6 +19,8 @@ from archer import devices
 
 Network = TypeVar("Network", bound=nn.Module)
 
+warnings.filterwarnings("ignore", message=".*returned a view tensor.*")  # nothing is done to it in place
+
 _BLANKS: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
 """Each module of a network in shards as it was, without weights: in shards it cannot be copied."""
 
@@ -50,7 +52,6 @@ def shard(
     # What stands around the layers is passed by several methods whose ways back cross: `put_away` ends them all.
     network.set_reshard_after_backward(False, recurse=False)
     network._get_fsdp_state()._lazy_init()  # the root is this, whichever module is passed first
-    warnings.filterwarnings("ignore", message=".*returned a view tensor.*")  # nothing is done to it in place
 
 
 def sharded_parts(network: nn.Module) -> list[FSDPModule]:
@@ -89,6 +90,12 @@ def full(tensor: Tensor) -> Tensor:
     """All of a tensor, for which all processes must ask together where it is in shards."""
     whole: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return whole.detach()
+
+
+def own(tensor: Tensor) -> Tensor:
+    """This process' part of a tensor; all of one that is whole."""
+    part: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return part
 
 
 def cut_like(whole: Tensor, other: Tensor) -> Tensor:

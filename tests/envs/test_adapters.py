@@ -13,6 +13,7 @@ from archer.envs import ADAPTERS, make_factory
 from archer.envs.adapters.batched import ArcherBatched, LMRLGym
 from archer.envs.adapters.common import clean
 from archer.envs.adapters.gymnasium import Gymnasium
+from archer.envs.adapters.interpreters import Jericho
 from archer.envs.adapters.textarena import TextArena
 from archer.envs.adapters.textworld import TextWorld, _generated
 from archer.envs.adapters.zmachine import ZMachine
@@ -209,6 +210,18 @@ def test_detective_pays_for_new_places_and_350_in_all() -> None:
     assert sum(step[1] for step in steps) == 350.0
     assert [step[2] for step in steps] == [False] * 50 + [True] and steps[-1][4]["success"]
     assert "Score: 20." in str(next(step[0] for step in steps if step[1] == 10.0))
+
+
+@pytest.mark.skipif(not DETECTIVE.exists(), reason="the game's file is not part of the project")
+def test_possible_commands_are_found_whatever_was_imported_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ctypes.util
+
+    import jericho
+
+    monkeypatch.setattr(jericho, "util", ctypes.util)  # as jericho itself has it where ctypes.util came first
+    monkeypatch.setattr(Jericho, "_found", {})
+    env = ZMachine(str(DETECTIVE), interpreter="jericho", shows=["commands"], max_turns=60)
+    assert "north" in str(env.reset(seed=0)[0])
 
 
 def test_the_status_line_is_no_part_of_an_answer() -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from archer import devices
 from archer.config import RunConfig
 from archer.envs.base import Environment
 from archer.planning.agents import read_shapes
-from archer.planning.games import games_of
+from archer.planning.games import Games, games_of
 from archer.planning.plan import Plan, plan
 from archer.planning.room import SPARE, memory_of, parse_bytes
 from archer.settings import overlay, parse_assignment
@@ -78,12 +79,15 @@ def _ideas(config: RunConfig, largest: str) -> Iterator[_Idea]:
     if playing and rollout.parallel > 1:
         fewer = max(1, rollout.parallel // 4)
         yield _Idea(f"parallel {fewer}", {"rollout": {"parallel": fewer}}, "slower playing")
-    if model.precision == "float32":
-        yield _Idea("precision", {"model": {"precision": "bfloat16"}}, "rounding, where matrices are multiplied")
+    whole = model.sharding == "none"
     learners = {name: config.optimized[name] for name in ("critic", "actor")}
     full = {name: part for name, part in learners.items() if part.states == "float32"}
+    if whole and devices.count() > 1 and len(full) == len(learners) and not model.compile:
+        yield _Idea("sharding", {"model": {"sharding": "full"}}, "weights are sent for every pass")
+    if model.precision == "float32":
+        yield _Idea("precision", {"model": {"precision": "bfloat16"}}, "rounding, where matrices are multiplied")
     starts = ("supervised", "critic_start", "actor_start")
-    if full and not model.lora.rank:
+    if full and whole and not model.lora.rank:
         eight: dict[str, Any] = {name: {"states": "8-bit"} for name in (*full, *starts)}
         if any(part.matrix_lr for part in (*full.values(), config.supervised)):
             eight = {name: {**change, "matrix_lr": 0.0} for name, change in eight.items()}
@@ -104,7 +108,7 @@ def _ideas(config: RunConfig, largest: str) -> Iterator[_Idea]:
 def _smaller_parts(config: RunConfig, largest: str) -> Iterator[_Idea]:
     """A batch in more parts; at the start, where there are none, a smaller one."""
     for name in ("critic", "actor"):
-        now = getattr(config, name).accumulation
+        now = devices.enough_for_all(getattr(config, name).accumulation)
         if largest == f"{name} update" and now < 64:
             change = {name: {"accumulation": 4 * now}}
             yield _Idea(f"{name} {4 * now}", change, "none but less speed where parts are small")
@@ -128,16 +132,28 @@ def report(
     config: RunConfig,
     make_env: Callable[[], Environment] | None,
     *,
+    processes: int = 1,
     memory: str | None = None,
     turns: int | None = None,
     tokens: int | None = None,
 ) -> dict[str, Any]:
     """Plan a run and hold it against ``memory`` (`80GB`), or against what its device has; sizes are in bytes.
 
-    Where it does not fit, ``changes`` are what to set and ``peak_then`` is what comes of them. Nothing is loaded.
+    processes: learn as one, each on such a device. Where it does not fit, ``changes`` are what to set and ``peak_then``
+    is what comes of them. Nothing is loaded.
     """
+    if config.model.sharding != "none" and processes == 1:
+        raise ValueError(
+            f"model.sharding={config.model.sharding!r} cuts networks into one shard per process; say how many with "
+            "--devices"
+        )
     device = memory_of(config.device) if memory is None else parse_bytes(memory)
     games = games_of(config, make_env, turns, tokens)
+    with devices.pretended(processes):
+        return _report(config, games, device)
+
+
+def _report(config: RunConfig, games: Games, device: int | None) -> dict[str, Any]:
     found = plan(config, read_shapes(config), games)
     outcome: dict[str, Any] = {**found.summary(), "memory": device, "spare": None, "fits": None, "changes": []}
     if device is None:

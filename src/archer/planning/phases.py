@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from archer import devices
 from archer.algorithms import likelihood
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import CREDITS
@@ -27,6 +26,7 @@ from archer.models.batch import collate
 from archer.models.critic import EPISODES_AT_ONCE, values_in_parts
 from archer.models.lora import Adapted
 from archer.planning.agents import Shapes, make_actor, make_critic
+from archer.planning.course import Course, Phase
 from archer.planning.games import Games
 from archer.planning.playing import Players, PretendedSampler
 from archer.planning.pretending import Trace
@@ -35,33 +35,12 @@ from archer.replay import Replay
 from archer.rollout.best_of import moment
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import ROWS, SiblingSampler
-from archer.run import equip
+from archer.run import equip, settle
+from archer.sharding import copy_of, put_together
+
+T = TypeVar("T")
 
 SEED = [0]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Something that a run does."""
-
-    name: str
-    kept: int
-    """Bytes when it begins: weights, optimizer states, caches."""
-    peaks: tuple[int, ...]
-    """The most in every piece of it, what is kept included."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """A run with models of some depth."""
-
-    networks: dict[str, int]
-    """Bytes of the weights of every network."""
-    states: dict[str, int]
-    """Bytes of what the optimizer of each network that goes on learning keeps on the device."""
-    beside: int
-    """Bytes of optimizer states that may lie in the host's memory instead."""
-    phases: tuple[Phase, ...]
 
 
 class Account(AbstractContextManager[Any], Protocol):
@@ -94,16 +73,32 @@ class Rehearsal:
     def course(self) -> Course:
         """From the start on."""
         with self._account:
-            with self._account.making():
-                actor = make_actor(self.config, self._shapes)
+            actor = self._make("loading the actor", self._load)
             self._start(actor)
-            with self._account.making():
-                agent = equip(self.config, actor, make_critic(self.config, self._shapes, actor))
-                anchored = self.config.actor.kl and self.config.actor.method != "none"
-                anchor = deepcopy(actor).requires_grad_(False) if anchored else None
+            agent, anchor = self._make("making the critic", lambda: self._equip(actor))
             self._start_values(agent)
             self._iterate(agent, anchor)
             return self._sum_up(agent, anchor)
+
+    def _make(self, name: str, make: Callable[[], T]) -> T:
+        """Networks, which are whole for a moment before they are cut into shards."""
+        made: list[T] = []
+        with self._account.making():
+            self._add(name, lambda: made.append(make()), {})
+        return made[0]
+
+    def _load(self) -> Actor:
+        actor = make_actor(self.config, self._shapes)
+        settle(self.config, actor)
+        return actor
+
+    def _equip(self, actor: Actor) -> tuple[Agent, Actor | None]:
+        agent = equip(self.config, actor, make_critic(self.config, self._shapes, actor))
+        if not self.config.actor.kl or self.config.actor.method == "none":
+            return agent, None
+        anchor = copy_of(actor).requires_grad_(False)
+        settle(self.config, anchor)
+        return agent, anchor
 
     def sampler(self, actor: Actor) -> SiblingSampler:
         """Who draws utterances."""
@@ -205,14 +200,21 @@ class Rehearsal:
             likelihood.policy_ratios(agent.policy, self._games.several(likelihood.EPISODES_AT_ONCE))
 
     def play(self, agent: Agent) -> None:
-        """An iteration's games, by whoever plays them."""
+        """This process' share of an iteration's games, by whoever plays them."""
         rollout = self.config.rollout
         actor = agent.behavior or agent.policy
-        rows = min(rollout.parallel, rollout.games)
+        rows = min(rollout.parallel, -(-rollout.games // devices.count()))
         if not rollout.best_of:
             first = max(len(game.turns[0].prompt_ids) for game in self._games.pool)
-            self._players.converse(actor, rows, rollout.max_tokens, first)
+            with put_together(actor):
+                self._players.converse(actor, rows, rollout.max_tokens, first)
             return
+        with put_together(actor, agent.learned_critic):
+            self._choose(agent, actor, rows)
+
+    def _choose(self, agent: Agent, actor: Actor, rows: int) -> None:
+        """An utterance for each of so many long games, of those among which the critic chooses."""
+        rollout = self.config.rollout
         sampler = self.sampler(actor)
         self._players.refresh(actor)
         longest = min(self._games.longest, rollout.max_tokens - rollout.utterance_tokens)

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from archer import devices
 from archer.config import RunConfig
 from archer.planning.agents import Shapes
 from archer.planning.games import Games
-from archer.planning.phases import Course, Phase, Rehearsal
+from archer.planning.phases import Rehearsal
 from archer.planning.pretending import Pretending
 
-DEPTHS = (2, 3)
-"""Layers of the models that stand for deep ones."""
+FEW = 2
+"""Layers of the smaller of both models that stand for deep ones; the other has one more."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """The memory of a run on the device that it learns and plays on."""
+    """The memory of a run on the device that it learns and plays on, or on each of several."""
 
     device: str
+    devices: int
     networks: Mapping[str, int]
     """Bytes of every network's weights; adapters apart from the model under them."""
     states: Mapping[str, int]
@@ -54,46 +56,31 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         """As plain values."""
         return {
-            "device": self.device, "peak": self.peak, "largest": self.largest, "games": self.games,
+            "device": self.device, "devices": self.devices, "games": self.games, "peak": self.peak,
+            "largest": self.largest,
             "networks": dict(self.networks), "optimizer_states": dict(self.states), "host": self.host,
             "phases": {name: {"kept": need.kept, "peak": need.peak} for name, need in self.phases.items()},
         }  # fmt: skip
 
 
 def plan(config: RunConfig, shapes: Shapes, games: Games) -> Plan:
-    """The memory of a run with models and games of this size.
+    """The memory of a run with models and games of this size; of one process among ``devices.pretended``, if within.
 
     Every phase is gone through on tensors without numbers. Where all layers of a model are alike, models of two depths
     stand for it: at every moment what is there grows with each layer by the same amount.
     """
     depth = shapes.layers
-    if depth > DEPTHS[1] and shapes.alike:
-        few, more = (Rehearsal(config, shapes.cut(layers), games, Pretending()).course() for layers in DEPTHS)
-        course = _longer(few, more, depth)
+    if depth > FEW + 1 and shapes.alike:
+        few, more = (
+            Rehearsal(config, shapes.cut(layers), games, Pretending(config.device)).course()
+            for layers in (FEW, FEW + 1)
+        )
+        course = few.lengthened(more, depth - FEW)
     else:
-        course = Rehearsal(config, shapes, games, Pretending()).course()
+        course = Rehearsal(config, shapes, games, Pretending(config.device)).course()
     phases = {phase.name: Need(phase.kept, max(phase.peaks)) for phase in course.phases}
     if config.rollout.overlap and "playing" in phases:
         playing = phases.pop("playing")
         learning = max(phase.peak for name, phase in phases.items() if not name.endswith("start"))
         phases["playing while learning"] = Need(playing.kept, learning + playing.peak - playing.kept)
-    return Plan(config.device, course.networks, course.states, course.beside, phases, games.assumed)
-
-
-def _longer(first: Course, second: Course, layers: int) -> Course:
-    """The course of a run whose models have ``layers`` layers, from those of two that have ``DEPTHS``."""
-
-    def line(a: int, b: int) -> int:
-        return a + (b - a) * (layers - DEPTHS[0]) // (DEPTHS[1] - DEPTHS[0])
-
-    def lines(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
-        return {name: line(size, b[name]) for name, size in a.items()}
-
-    phases = tuple(
-        Phase(a.name, line(a.kept, b.kept), tuple(map(line, a.peaks, b.peaks)))
-        for a, b in zip(first.phases, second.phases, strict=True)
-    )
-    return Course(
-        lines(first.networks, second.networks), lines(first.states, second.states),
-        line(first.beside, second.beside), phases,
-    )  # fmt: skip
+    return Plan(config.device, devices.count(), course.networks, course.states, course.beside, phases, games.assumed)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from archer import devices
 from archer.models.actor import Actor
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, Store, TorchBackend, backend_for
 from archer.rollout.cache import SlotCache
@@ -18,6 +19,7 @@ from archer.rollout.engine import TOKENS_AT_ONCE
 from archer.rollout.fused import FusedDecoder, Gpt2Decoder, LlamaDecoder
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler, conversations
+from archer.sharding import put_together
 from archer.types import Ids, Utterance
 
 
@@ -131,10 +133,12 @@ class PretendedSampler(SiblingSampler):
         self._branches: SlotCache | None = None
 
     def sample(self, episodes: Sequence[Any], count: int, seed: Sequence[int]) -> list[list[list[Utterance]]]:
-        self._players.refresh(self.actor)
-        states = [turn.prompt_ids for episode in episodes for turn in episode.turns]
-        said = iter(self.at(states, count, [seed] * len(states)))
-        return [[next(said) for _ in episode.turns] for episode in episodes]
+        own = episodes[:: devices.count()]
+        states = [turn.prompt_ids for episode in own for turn in episode.turns]
+        with put_together(self.actor):
+            self._players.refresh(self.actor)
+            group = self.at(states, count, [seed] * len(states))[0]
+        return [[group for _ in episode.turns] for episode in episodes]
 
     def _decode(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
         trunks, _ = conversations(states)

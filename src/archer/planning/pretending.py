@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
     FakeTensorMode,
 )
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -43,6 +45,12 @@ _PICKING = {
     torch.ops.aten._unsafe_index.Tensor,
 }
 """Operations whose second argument says where."""
+_SENDING = {
+    torch.ops.c10d._allgather_base_.default,
+    torch.ops.c10d._reduce_scatter_base_.default,
+    torch.ops._c10d_functional.all_gather_into_tensor.default,
+}
+"""Operations by which processes put together what each has a part of, or the other way round."""
 
 
 @dataclass
@@ -132,23 +140,31 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
     that autograd keeps included: what torch's allocator is asked for, but for what an operation needs within itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._gloo = torch.device(device).type == "cpu"
+        """Whether processes will talk by gloo, which copies what it sends; NCCL does not."""
+        self._sent = 0
         self.live = 0
         """Bytes of all tensors that there are now."""
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._known: dict[int, weakref.ref[Any]] = {}
+        self._sizes: dict[int, int] = {}
+        self._resize = torch.UntypedStorage.resize_
         self._making = False
         self._trace = Trace([])
 
     def __enter__(self) -> Pretending:
         gc.collect()
         gc.freeze()  # what was there before holds none of them, and need not be looked through again and again
+        # What empties and fills them is no operation, and no mode sees it.
+        torch.UntypedStorage.resize_ = self._resizing()  # type: ignore[method-assign,assignment]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
         gc.unfreeze()
 
     @contextmanager
@@ -184,6 +200,12 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
     ) -> Any:
         named = named or {}
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # it comes back for this process' part of each
+        if active_fake_mode() is not None:
+            return function(*arguments, **named)  # asked for shapes only
+        if function is torch.ops._c10d_functional.wait_tensor.default:
+            return arguments[0]
         given = [leaf for leaf in tree_leaves((arguments, named)) if isinstance(leaf, Tensor)]
         if any(isinstance(tensor, FakeTensor) for tensor in given):
             if function in _ASKED:
@@ -201,6 +223,8 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(found):
             if isinstance(leaf, Tensor):
                 self._count(leaf)
+        if self._gloo and function in _SENDING:
+            self._send(tree_leaves((arguments, found)))
         self._trace.note(self.live)
         return found
 
@@ -213,25 +237,47 @@ class Pretending(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 with self._fake:
                     found = function(*arguments, **named)
                 size = sum(leaf.numel() for leaf in tree_leaves(found) if isinstance(leaf, Tensor))
-                if size > FEW or (size and from_nothing and self._making):  # empty ones carry copies of real storages
+                weights = size and from_nothing and self._making  # empty ones carry copies of real storages
+                if size > FEW or (weights and any(leaf.is_floating_point() for leaf in tree_leaves(found))):
                     return found
             except (DataDependentOutputException, DynamicOutputShapeException):
                 pass
         return function(*arguments, **named)
 
+    def _send(self, tensors: Sequence[Any]) -> None:
+        """Count gloo's copy of what is put together, which stays until it has sent the next."""
+        before = self._sent
+        self._sent = max(t.untyped_storage().nbytes() for t in tensors if isinstance(t, Tensor))
+        self.live += self._sent
+        self._trace.note(self.live)
+        self.live -= before
+
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._known:
+        if key in self._known or tensor.device.type == "meta":  # which even real tensors have no memory on
             return
-        size = storage.nbytes()
-        self.live += size
+        self._sizes[key] = storage.nbytes()
+        self.live += self._sizes[key]
 
         def forget(_: Any) -> None:
             del self._known[key]
-            self.live -= size
+            self.live -= self._sizes.pop(key)
 
         self._known[key] = weakref.ref(storage, forget)
+
+    def _resizing(self) -> Callable[[torch.UntypedStorage, int], torch.UntypedStorage]:
+        """What empties storages and fills them again, as weights in shards are: it is counted too."""
+
+        def resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
+            self._resize(storage, size)
+            if storage._cdata in self._known:
+                self.live += size - self._sizes[storage._cdata]
+                self._sizes[storage._cdata] = size
+                self._trace.note(self.live)
+            return storage
+
+        return resize
 
 
 def _numbered(places: Sequence[Tensor | None]) -> list[Tensor | None]:

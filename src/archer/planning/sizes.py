@@ -12,6 +12,7 @@ from archer.config import OptimizerConfig
 from archer.models.agent import make_optimizer
 from archer.optimize import Optimizer
 from archer.quantised import state_bytes
+from archer.sharding import own
 
 
 def given_back(network: nn.Module, part: OptimizerConfig) -> tuple[int, int]:
@@ -34,7 +35,7 @@ def states_of(network: nn.Module, part: OptimizerConfig) -> int:
 def _apart(network: nn.Module, part: OptimizerConfig) -> tuple[list[int], list[int]]:
     """Sizes of the parameters that are AdamW's and Muon's."""
     optimizer: Optimizer = make_optimizer(network, dataclasses.replace(part, states="float32"))
-    found = [[p.numel() for group in one.param_groups for p in group["params"]] for one in optimizer.parts]
+    found = [[own(p).numel() for group in one.param_groups for p in group["params"]] for one in optimizer.parts]
     return found[0], [size for sizes in found[1:] for size in sizes]
 
 
@@ -48,5 +49,6 @@ def make_states(optimizer: Optimizer) -> None:
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of all memory behind some tensors."""
-    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
+    """Bytes of all memory behind some tensors; of those in shards, behind this process'."""
+    storages = [own(tensor).untyped_storage() for tensor in tensors]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())

@@ -28,7 +28,8 @@ def print_plan(console: Console, found: Mapping[str, Any]) -> None:
         [name, gib(need["kept"]), gib(need["peak"] - need["kept"]), gib(need["peak"])]
         for name, need in found["phases"].items()
     ]
-    print_grid(console, f"Phases, on {found['device']}", ["", "there before", "besides", "most at a time"], rows)
+    where = found["device"] if found["devices"] == 1 else f"each of {found['devices']} devices ({found['device']})"
+    print_grid(console, f"Phases, on {where}", ["", "there before", "besides", "most at a time"], rows)
     console.print()
     console.print(Text(printable(f"Games: {found['games']}.")))
     console.print(_verdict(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,14 +107,14 @@ class Jericho(Interpreter):
         key = (self._content, None if place is None else place.num, here)
         with self._lock:  # one at a time: the function that looks for nouns is the library's own, and shared
             if key not in self._found:
-                import jericho.util
-
-                nouns = jericho.util.extract_objs
-                jericho.util.extract_objs = lambda text: []
+                # Not `jericho.util`: that is ctypes' module of this name where anything has imported it before.
+                util: Any = import_module("jericho.util")
+                nouns = util.extract_objs
+                util.extract_objs = lambda text: []
                 try:
                     self._found[key] = tuple(sorted(self._env.get_valid_actions(use_parallel=False)))
                 finally:
-                    jericho.util.extract_objs = nouns
+                    util.extract_objs = nouns
         return self._found[key]
 
 
