@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from archer.metrics import MetricLog, episode_metrics, make_tracker, mean_ci95
+from archer.metrics import MetricLog, at_limit, episode_metrics, make_tracker, mean_ci95
 from archer.metricsfile import read_metrics, truncate_metrics
 from archer.types import End, Episode, Turn, Utterance
 
@@ -142,6 +142,11 @@ def test_the_entropy_is_the_mean_surprise_of_a_token() -> None:
     # A person's or a script's words have no log-probability.
     assert episode_metrics([_game([-1.0], [math.nan])], "x")["x/entropy"] == pytest.approx(1.0)
     assert "x/entropy" not in episode_metrics([_game([math.nan])], "x")
+
+
+def test_utterances_as_long_as_they_may_be_are_counted() -> None:
+    games = [_game([-1.0] * 3, [-1.0] * 2), _game([-1.0] * 3, [-1.0])]  # two of four
+    assert at_limit(games, 3) == 0.5 and at_limit(games, 4) == 0.0
 
 
 def test_of_an_even_choice_the_entropy_is_the_logarithm_of_the_choices() -> None:

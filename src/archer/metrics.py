@@ -61,6 +61,11 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
     return metrics
 
 
+def at_limit(episodes: Sequence[Episode], limit: int) -> float:
+    """Share of utterances that are as long as they may be: most of them were cut, and say what nobody meant."""
+    return float(np.mean([len(turn.utterance.ids) >= limit for episode in episodes for turn in episode.turns]))
+
+
 def _surprise(episodes: Sequence[Episode]) -> float | None:
     """Mean −log π of the tokens that were said, in nats: the policy's entropy where it spoke at temperature
     1 and nobody chose among its words. None where no policy sampled them."""

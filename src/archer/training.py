@@ -26,7 +26,7 @@ from archer.gathering import gathering
 from archer.health.critic import critic_health
 from archer.launch import launched
 from archer.measuring import Summary, finish, measure
-from archer.metrics import MetricLog, NoLog, Tracker, episode_metrics
+from archer.metrics import MetricLog, NoLog, Tracker, at_limit, episode_metrics
 from archer.progress import Progress
 from archer.resuming import inherit, restore, save
 from archer.rollout.company import Company, Games
@@ -58,6 +58,7 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         games = gather()
         episodes = games.episodes
         metrics |= episode_metrics(episodes, "rollout") | games.speed | games.faults.metrics
+        metrics["rollout/at_limit"] = at_limit(episodes, config.rollout.utterance_tokens)
         played_by = np.mean([episode.policy_version for episode in episodes])
         metrics |= {"rollout/policy_lag": float(run.agent.policy_version - played_by)} | games.account
         if run.agent.critic is not None:  # before it learns from them
