@@ -290,4 +290,4 @@ def test_a_cluster_that_cannot_be_is_refused(
 def test_without_ray_its_extra_is_named(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     done = command("train", "--cluster", "local", "--run", str(tmp_path / "run"))
-    assert done.code == 2 and "pip install 'archer[cluster]'" in done.err
+    assert done.code == 2 and "pip install -e '.[cluster]'" in done.err

@@ -257,7 +257,7 @@ def test_without_numba_torch_takes_over_and_says_what_to_install(
     monkeypatch.setitem(sys.modules, "numba", None)
     backends._compiled.cache_clear()
     bare = Actor(deepcopy(actor.model), actor.tokenizer)
-    with pytest.warns(UserWarning, match=r"pip install 'archer\[fast\]'"):
+    with pytest.warns(UserWarning, match=r"pip install -e '\.\[fast\]'"):
         found = play(bare, Echo, list(range(7)), task="echo", sampling=SAMPLING, limits=LIMITS)
     backends._compiled.cache_clear()
     assert isinstance(backends.backend_for(torch.device("meta")), TorchBackend)

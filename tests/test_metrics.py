@@ -55,7 +55,7 @@ def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
 
 def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ValueError, match=r"pip install 'archer\[wandb\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[wandb\]'"):
         make_tracker("wandb", "run", {})
 
 

@@ -96,7 +96,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path, mo
         with pytest.raises(ValueError, match=r"states='8-bit': bitsandbytes cannot take a step on 'cpu' \(no kernel\)"):
             archer.train(config, tmp_path / "run")
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ValueError, match=r"bitsandbytes is not installed: pip install 'archer\[bnb\]'"):
+    with pytest.raises(ValueError, match=r"bitsandbytes is not installed: pip install -e '\.\[bnb\]'"):
         archer.train(config, tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
 

@@ -1,5 +1,5 @@
 """The pages in a real browser: what a person does with them, by mouse and by keyboard. Needs Playwright and a Chromium
-(`pip install 'archer[browser]'`, Debian's `chromium`)."""
+(`pip install -e '.[browser]'`, Debian's `chromium`)."""
 
 from __future__ import annotations
 

@@ -155,5 +155,5 @@ def test_a_chat_model_learns_through_vllm(rank: int, tmp_path: Path) -> None:
 @pytest.mark.skipif(REAL, reason="it is installed")
 def test_without_vllm_it_is_said_how_to_get_it(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vllm", None)
-    with pytest.raises(ValueError, match=r"vllm is not installed: pip install 'archer\[vllm\]'"):
+    with pytest.raises(ValueError, match=r"vllm is not installed: pip install -e '\.\[vllm\]'"):
         engine_of(_config(base))

@@ -11,4 +11,4 @@ def need(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ValueError(f"{package} is not installed: pip install 'archer[{extra}]' ({error})") from error
+        raise ValueError(f"{package} is not installed: pip install -e '.[{extra}]' ({error})") from error

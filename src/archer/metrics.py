@@ -95,7 +95,7 @@ class _ModuleTracker:
         try:
             self._module = importlib.import_module(name)
         except ImportError as error:
-            raise ValueError(f"tracker {name!r} is not installed: pip install 'archer[{name}]'") from error
+            raise ValueError(f"tracker {name!r} is not installed: pip install -e '.[{name}]'") from error
         with redirect_stdout(sys.stderr):
             self._module.init(project="archer", name=run, config=dict(config))
 

@@ -27,7 +27,7 @@ def errors(make: Any, games: int = 3) -> list[str]:
 
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "textarena", None)
-    with pytest.raises(ValueError, match=r"pip install 'archer\[textarena\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[textarena\]'"):
         make_factory("textarena", {"id": "GuessTheNumber-v0"})
     assert "textarena" in ADAPTERS
 

@@ -30,7 +30,7 @@ from archer.types import Observation
 Level = Literal["ok", "note", "error"]
 WORDS = ("hello", "yes", "look", "1", "What is it?")
 """Said where there is no demonstrator."""
-ODD = ("", " ", "äöü 你好", 'a "quoted" word\nand a second line', "word " * 200, "\0")
+ODD = ("", " ", "äöü 你好", 'a "quoted" word\nand a second line', "word " * 200, "\0", "²")
 """What an agent may say too."""
 MOST_TURNS = 500
 """Turns after which a game is taken for endless."""

@@ -199,7 +199,7 @@ def _compiled() -> Backend | None:
         import numba  # noqa: F401
     except ImportError:
         warnings.warn(
-            "Numba is not installed, so playing on a processor takes several times as long: pip install 'archer[fast]'",
+            "Numba is not installed, so playing on a processor takes several times as long: pip install -e '.[fast]'",
             stacklevel=2,
         )
         return None
