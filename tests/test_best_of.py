@@ -100,3 +100,14 @@ def test_an_environment_that_raises_is_named(actor: Actor) -> None:
 
     with pytest.raises(EnvironmentFailure, match=r"seed 3, turn 1: KeyError"):
         play_best_of(2, Counts(), actor, Broken, [3], task="broken", sampling=SAMPLING, limits=LIMITS)
+
+
+def test_many_games_are_judged_in_parts_and_alike(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    critic = CausalCritic.from_actor(actor)
+    at_once = [_game_words(game) for game in _play(actor, critic, 3, parallel=7)]
+    monkeypatch.setattr("archer.rollout.best_of.EPISODES_AT_ONCE", 2)
+    assert [_game_words(game) for game in _play(actor, critic, 3, parallel=7)] == at_once
+
+
+def _game_words(game: Episode) -> list[list[int]]:
+    return [turn.utterance.ids.tolist() for turn in game.turns]

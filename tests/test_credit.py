@@ -101,8 +101,13 @@ def test_a_group_compares_returns_of_one_seed() -> None:
 
 
 def test_a_group_of_one_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match=r"task seed 7 was played once.*rollout\.group to at least 2"):
-        group.credit([_game([1.0], [1], seed=4), _game([1.0], [1], seed=4), _game([1.0], [1], seed=7)], None, CONFIG)
+    with pytest.raises(ValueError, match=r"every task seed was played once.*rollout\.group to at least 2"):
+        group.credit([_game([1.0], [1], seed=4), _game([1.0], [1], seed=7)], None, CONFIG)
+    # One whose companions were lost, or forgotten, says nothing, and stops nothing.
+    left = [_game([1.0], [1], seed=4), _game([3.0], [1], seed=4), _game([8.0], [1], seed=7)]
+    assert [shares.tolist() for shares in group.credit(left, None, CONFIG)] == [
+        pytest.approx([-1.0], abs=1e-5), pytest.approx([1.0], abs=1e-5), [0.0],
+    ]  # fmt: skip
 
 
 def test_steps_compare_what_followed_at_equal_states() -> None:

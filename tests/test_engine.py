@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from archer.models.actor import Actor
+from archer.models.batch import collate
 from archer.models.critic import CausalCritic
 from archer.models.passes import Passes
 from archer.rollout import backends
@@ -23,7 +24,7 @@ from archer.rollout.engine import Engine
 from archer.rollout.play import play
 from archer.rollout.sampling import Sampling, stream_key, uniform
 from archer.rollout.siblings import SiblingSampler
-from archer.types import Episode
+from archer.types import End, Episode, Turn, Utterance
 from tests.conftest import LIMITS, SAMPLING
 from tests.worlds import Echo
 
@@ -38,7 +39,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3": SIZES,
     "mistral": SIZES | {"sliding_window": 8},
     "gemma2": SIZES | {"sliding_window": 8, "query_pre_attn_scalar": 8},  # caps scores, and every second layer a window
-    "gpt_oss": SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2},  # attention sinks
+    "gpt_oss": SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},  # attention sinks
+    "granite": SIZES | {"logits_scaling": 8.0},
+    "cohere": {name: size for name, size in SIZES.items() if name != "head_dim"} | {"logit_scale": 0.25},
 }
 
 
@@ -78,6 +81,40 @@ def test_every_architecture_says_what_generate_says(kind: str, actor: Actor, bac
         ids = torch.from_numpy(prompt)[None]
         wanted = model.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
         assert said[row] == wanted[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_the_learner_reads_what_every_architecture_says(kind: str, actor: Actor) -> None:
+    """Longer than windows are, on the conversation and on a sibling's branch of it."""
+    model = _model(kind, actor, **ARCHITECTURES[kind])
+    state, said, sibling = (np.arange(start, start + 14, dtype=np.int32) for start in (40, 70, 90))
+
+    def utterance(ids: Any) -> Utterance:
+        return Utterance(ids, np.zeros(len(ids), np.float32), "")
+
+    final = np.concatenate([state, said])
+    game = Episode((Turn(state, utterance(said), "", 0.0),), End.TERMINATED, final, 0, "", 0)
+    batch = collate([game], [[[utterance(sibling)]]])
+    with torch.no_grad():
+        hidden = model.hidden(batch)
+        for tokens, words in ((batch.utterance_tokens(), said), (batch.sibling_tokens(), sibling)):
+            text = torch.from_numpy(np.concatenate([state, words]).astype(np.int64))
+            plain = model.network(text[None]).logits[0, 13:-1].float().log_softmax(dim=-1)
+            wanted = plain.gather(1, text[14:, None])[:, 0]
+            assert torch.allclose(model.full_logprobs(hidden, batch, tokens), wanted, atol=1e-4)
+
+
+def test_what_an_unknown_architecture_makes_of_its_logits_is_found_out(actor: Actor) -> None:
+    model = _model("granite", actor, **ARCHITECTURES["granite"])
+    played = model.network.forward
+    model.network.forward = lambda *a, **k: _doubled(played(*a, **k))
+    with pytest.raises(ValueError, match="cannot be learned with"):
+        Engine(model, 3, 60, Sampling(max_tokens=8))
+
+
+def _doubled(output: Any) -> Any:
+    output.logits = 2 * output.logits
+    return output
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from archer.cluster.actors import LedgerActor
 from archer.cluster.journal import Journal
 from archer.cluster.ledger import Ledger
 from archer.cluster.records import TRAINING, Delivery, Entry, Terms, Work, chunk_path
@@ -322,3 +324,13 @@ def test_every_game_once_whatever_happens(seed: int, tmp_path: Path) -> None:
     assert world.done == world.terms.iterations, "it came to a standstill"
     games = sorted(chunk for chunks in world.learned.values() for chunk in chunks)
     assert games == list(range(world.terms.chunks * world.terms.iterations))
+
+
+def test_weights_that_come_late_do_not_take_the_place_of_newer_ones(tmp_path: Path) -> None:
+    async def told() -> tuple[int, list[str]]:
+        actor = LedgerActor(tmp_path, _terms(), 0)
+        for publication in (1, 3, 2):
+            await actor.publish(publication, 0, [f"weights {publication}"])
+        return actor._publication, actor._weights
+
+    assert asyncio.run(told()) == (3, ["weights 3"])

@@ -124,6 +124,19 @@ def test_an_observation_that_leaves_no_room_is_refused(actor: Actor) -> None:
         play(actor, Echo, [3], task="echo", sampling=SAMPLING, limits=Limits(50, 6, 1))
 
 
+def test_of_a_last_answer_no_more_is_kept_than_a_model_may_read(actor: Actor) -> None:
+    class Lectures(Echo):
+        ends = False
+
+        def step(self, utterance: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+            return "and on " * 500, 1.0, self.ends, not self.ends, {}
+
+    for ends in (True, False):
+        Lectures.ends = ends
+        [game] = play(actor, Lectures, [3], task="lectures", sampling=SAMPLING, limits=Limits(50, 100, 1))
+        assert len(game.final_prompt_ids) == 100 and game.end is (End.TERMINATED if ends else End.TURN_LIMIT)
+
+
 @pytest.mark.parametrize(
     ("layout", "pieces"),
     [

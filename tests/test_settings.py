@@ -64,6 +64,14 @@ def test_mistakes_name_the_field_and_what_is_allowed(assignment: str, message: s
         ),
         ({"critic": {"method": "tokens"}, "actor": {"advantage": "token_gae"}}, r"rollout\.best_of=5 lets Q choose"),
         (
+            {"actor": {"advantage": "gae"}},
+            r"actor\.advantage='gae' is of games that were played, but actor\.demonstrations=0\.25 of every batch",
+        ),
+        (
+            {"model": {"compile": True}, "rollout": {"overlap": True, "best_of": 0}},
+            r"set model\.compile or rollout\.over",
+        ),
+        (
             {"demonstrations": {"games": 0}, "rollout": {"games": 0}},
             r"rollout\.games=0 plays nothing, and with demonstrations\.games=0 nothing is left",
         ),

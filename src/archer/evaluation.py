@@ -22,6 +22,11 @@ def training_seeds(run_seed: int, games: Iterable[int], group: int) -> list[int]
     return [training_seed(run_seed, game // group) for game in games]
 
 
+def whole_groups(games: int, group: int) -> int:
+    """``games``, or the next higher number at which a group begins."""
+    return -(-games // group) * group
+
+
 def evaluation_seed(game: int) -> int:
     """Environment seed of an evaluation game: odd, and the same for every run, so that runs are compared on equals."""
     return 2 * game + 1

@@ -7,24 +7,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from archer.evaluation import training_seeds
+from archer import devices
+from archer.evaluation import training_seeds, whole_groups
 from archer.models.actor import Actor
 from archer.rollout.company import Games
 from archer.rollout.seat import Faults
 from archer.run import Run
 
 
-def collect(run: Run, actor: Actor, iteration: int, policy_version: int) -> Games:
-    """The games of ``iteration``, ``rollout.group`` of each task seed, as ``actor`` plays them."""
+def collect(run: Run, actor: Actor, iteration: int, policy_version: int, **where: bool) -> Games:
+    """The games of ``iteration``, ``rollout.group`` of each task seed, as ``actor`` plays them; ``where`` is for the
+    player (``aside``)."""
     began = time.perf_counter()
     rollout = run.config.rollout
-    first = run.games_before + (iteration - 1) * rollout.games
+    first = whole_groups(run.games_before, rollout.group) + (iteration - 1) * rollout.games
     seeds = training_seeds(run.config.seed, range(first, first + rollout.games), rollout.group)
     faults = Faults(len(seeds), rollout.max_failures)
     episodes = run.player(rollout.best_of)(
         actor, run.environments, seeds,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout, policy_version=policy_version,
-        faults=faults,
+        faults=faults, **where,
     )  # fmt: skip
     return Games(episodes, faults, time.perf_counter() - began)
 
@@ -52,7 +54,8 @@ class _Ahead:
     def _begin(self, iteration: int) -> Future[Games]:
         agent = self._run.agent
         assert agent.behavior is not None, "assembled with the run"
-        return self._thread.submit(collect, self._run, agent.behavior, iteration, agent.behavior_version)
+        aside = {"aside": True} if devices.count() > 1 else {}
+        return self._thread.submit(collect, self._run, agent.behavior, iteration, agent.behavior_version, **aside)
 
 
 @contextmanager

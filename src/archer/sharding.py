@@ -105,17 +105,19 @@ def cut_like(whole: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(whole.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
-def copy_of(network: Network) -> Network:
-    """A copy of a network or a module of one; whole where that is in shards."""
+def copy_of(network: Network, dtype: torch.dtype | None = None) -> Network:
+    """A copy of a network or a module of one; whole where that is in shards. With ``dtype`` in another precision, of
+    which no more is ever there than the copy and one weight."""
     blank = _BLANKS.get(network)
-    if blank is None:
+    if blank is None and dtype is None:
         return deepcopy(network)
+    blank = blank or network
     memo: dict[int, Any] = {
-        id(empty): nn.Parameter(full(own).clone(), own.requires_grad)
+        id(empty): nn.Parameter(full(own).to(dtype or own.dtype, copy=True), own.requires_grad)
         for empty, own in zip(blank.parameters(), network.parameters(), strict=True)
     }
     copy: Any = deepcopy(blank, memo)
-    return copy  # type: ignore[no-any-return]
+    return copy if dtype is None else copy.to(dtype)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

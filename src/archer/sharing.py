@@ -26,10 +26,11 @@ def play_shared(
     *,
     limits: Limits,
     faults: Faults | None = None,
+    aside: bool = False,
     **rules: Any,
 ) -> list[Episode]:
     """As ``player``, ``play`` or another with its arguments, but each process plays its share; ``asked`` is what it
-    passes through besides the actor.
+    passes through besides the actor, and ``aside`` says that this is a thread beside the learner's.
 
     Games of one seed are played in one process, in which they are told apart. What a process has read of a game is what
     is stored of it: the same in all.
@@ -41,7 +42,7 @@ def play_shared(
     faults = faults or Faults(len(seeds), limits.max_failures)
     with put_together(actor, *asked):
         episodes = player(actor, make_env, own, limits=limits, faults=faults, **rules) if own else []
-    gathered = devices.gather((pack(episodes, 0), faults.tally), aside=True)
+    gathered = devices.gather((pack(episodes, 0), faults.tally), aside=aside)
     faults.settle([tally for _, tally in gathered])
     found = [episode for packed, _ in gathered for episode in unpack(packed)]
     return sorted(found, key=lambda episode: place[episode.seed])

@@ -91,6 +91,9 @@ def _losses(
     """The loss of each of this process' parts of the batch with its share of the turns; metrics and shares are appended
     to ``found``."""
     turns = sum(len(episode) for episode in episodes)
+    said = sum(episode.tokens_said for episode in episodes)
+    if config.utterances == "fresh" and siblings is not None:
+        said = sum(len(utterance.ids) for one in siblings for group in one for utterance in group)
     weighed = config.method in TRUSTING and config.utterances == "played"
     elsewhere = weighed and any(len(episode.engine_gap) for episode in episodes)
     for part, counts in devices.own_parts(split(len(episodes), devices.enough_for_all(config.accumulation))):
@@ -106,7 +109,9 @@ def _losses(
         if elsewhere:
             extra["engine_capped"] = float((spoken.trust >= config.ratio_cap).float().mean())
         if agent.baseline is not None:
-            error = (spoken.baseline - spoken.advantage).pow(2).mean()
+            # By turns all parts are weighed; the mean of errors is one of tokens.
+            by_token = len(spoken.advantage) / said * turns / len(batch.row)
+            error = by_token * (spoken.baseline - spoken.advantage).pow(2).mean()
             extra["baseline_loss"] = float(error.detach())
             loss = loss + error / agent.baseline.unit**2  # the actor's own part of the loss takes it for a constant
         if reference is not None:

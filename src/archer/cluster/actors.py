@@ -39,7 +39,7 @@ class LedgerActor:
     async def publish(self, publication: int, iteration: int | None, weights: list[Any]) -> tuple[set[str], int]:
         """Let players play with these weights (in a list, or Ray would send them here): players that have asked so far,
         and deliveries kept. Said again and again, as a ledger that was restarted has forgotten it."""
-        if publication != self._publication:
+        if publication > self._publication:  # an older one may come late
             self._ledger.publish(publication, iteration)
             self._publication, self._weights = publication, weights
             self._stir()

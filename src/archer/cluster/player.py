@@ -14,7 +14,7 @@ from archer.beginning import begin_critic, load_actor
 from archer.cluster.records import TRAINING, Delivery, Work
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.evaluation import training_seeds
+from archer.evaluation import training_seeds, whole_groups
 from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.rollout.best_of import player_of
@@ -130,7 +130,7 @@ class Player:
     def _seeds_of(self, chunk: int) -> list[int]:
         rollout = self._kit.config.rollout
         games = self._kit.config.cluster.share(rollout.games, rollout.group)
-        first = self._kit.games_before + chunk * games
+        first = whole_groups(self._kit.games_before, rollout.group) + chunk * games
         return training_seeds(self._kit.config.seed, range(first, first + games), rollout.group)
 
     def close(self) -> None:

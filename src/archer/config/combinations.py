@@ -54,6 +54,11 @@ def check_combination(
         _check_server(model, rollout.server, learns)
     if cluster.chunk:
         _check_cluster(cluster, rollout, actor, device)
+    if model.compile and rollout.overlap:
+        raise ValueError(
+            "rollout.overlap plays while the learner's compiled passes run, and torch.compile cannot be left out for "
+            "one of both at a time; set model.compile or rollout.overlap to false"
+        )
     if model.sharding != "none" and model.compile:
         raise ValueError(
             f"model.compile is for networks that lie whole, and model.sharding={model.sharding!r}; set it to false"
@@ -145,6 +150,11 @@ def _check_policy(rollout: RolloutConfig, actor: ActorConfig, replay_turns: int)
         raise ValueError(
             f"actor.advantage={actor.advantage!r} compares games of the same task seed, and rollout.group="
             f"{rollout.group} plays each once: every advantage would be 0; set rollout.group to at least 2"
+        )
+    if actor.method != "none" and actor.advantage in ("gae", "token_gae", "group", "steps") and actor.demonstrations:
+        raise ValueError(
+            f"actor.advantage={actor.advantage!r} is of games that were played, but actor.demonstrations="
+            f"{actor.demonstrations} of every batch were not; set actor.demonstrations=0, or actor.advantage='value'"
         )
     if rollout.games % rollout.group:
         raise ValueError(f"rollout.games={rollout.games} is not a multiple of rollout.group={rollout.group}")

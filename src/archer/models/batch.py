@@ -63,13 +63,18 @@ class EpisodeBatch:
     def siblings_per_state(self) -> int:
         return self.sibling_at.shape[1]
 
-    def attention_mask(self, dtype: torch.dtype) -> Tensor:
-        """Additive mask, 0 where a token may look and the dtype's minimum elsewhere, shape [rows, 1, width, width]."""
+    def attention_mask(self, dtype: torch.dtype, window: int | None = None) -> Tensor:
+        """Additive mask, 0 where a token may look and the dtype's minimum elsewhere, shape [rows, 1, width, width].
+
+        window: how many tokens each may look at, itself included and counted on its own branch; None is all.
+        """
         same_stretch = self.stretch[:, :, None] == self.stretch[:, None, :]
         on_trunk = (self.branch == 0)[:, None, :] & (self.positions[:, None, :] < self.visible[:, :, None])
         same_branch = self.branch[:, :, None] == self.branch[:, None, :]
         own_past = same_branch & (self.positions[:, None, :] <= self.positions[:, :, None])
         allowed = same_stretch & (on_trunk | own_past)
+        if window is not None:
+            allowed &= self.positions[:, :, None] - self.positions[:, None, :] < window
         mask = torch.zeros(allowed.shape, dtype=dtype, device=self.ids.device)
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 

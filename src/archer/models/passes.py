@@ -37,9 +37,22 @@ class Passes:
             # Not at the start: a copy of a network (the target critic) is not compiled with it.
             if self.compiled and getattr(decoder, "_compiled_call_impl", None) is None:
                 decoder.compile(dynamic=True)
-            mask = batch.attention_mask(self.precision)
+            mask = _mask(decoder.config, batch, self.precision)
             output = decoder(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
         return cast(Tensor, output.last_hidden_state).float()
+
+
+def _mask(config: Any, batch: EpisodeBatch, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+    """Who sees whom; two masks where some layers of the decoder see the last tokens only. A mask that is given is used
+    as it is: no layer narrows it."""
+    mask = batch.attention_mask(dtype)
+    window = getattr(config, "sliding_window", None)
+    if not window or batch.ids.shape[1] <= window:
+        return mask
+    narrow = batch.attention_mask(dtype, window)
+    if getattr(config, "layer_types", None) is None:
+        return narrow
+    return {"full_attention": mask, "sliding_attention": narrow}
 
 
 PLAIN = Passes()

@@ -219,8 +219,8 @@ class Rehearsal:
         self._players.refresh(actor)
         longest = min(self._games.longest, rollout.max_tokens - rollout.utterance_tokens)
         states = [np.full(max(1, longest), number, np.int32) for number in range(rows)]
-        groups = sampler.at(states, rollout.best_of, [SEED] * rows)
-        cut = [moment(state, group[0]) for state, group in zip(states, groups, strict=True)]
+        groups = sampler.at(states, rollout.best_of, [SEED] * rows)[:EPISODES_AT_ONCE]
+        cut = [moment(state, group[0]) for state, group in zip(states, groups, strict=False)]
         with torch.no_grad():
             agent.learned_critic(collate(cut, [[group] for group in groups]))
 

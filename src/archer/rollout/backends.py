@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Protocol
@@ -14,6 +16,8 @@ from torch import Tensor
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+
+_IN_PARALLEL = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -116,17 +120,19 @@ class CompiledBackend:
     def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
         from archer.rollout import kernels
 
-        kernel = kernels.attend if torch.get_num_threads() == 1 else kernels.attend_parallel
+        one = torch.get_num_threads() == 1
         width = query.shape[2]
         out = np.empty((*query.shape[:2], _whole(width)), np.float32)
         sinks = NO_SINK if scoring.sinks is None else scoring.sinks.float().numpy()
-        kernel(
-            query.float().contiguous().numpy(), array_of(store.keys), array_of(store.values),
-            array_of(trunk.keys), array_of(trunk.values),
-            places.begins, places.rows, places.trunk_rows, places.shared, places.own,
-            np.float32(scoring.scale), scoring.window, np.float32(scoring.softcap),
-            np.broadcast_to(sinks, query.shape[1:2]).copy(), out,
-        )  # fmt: skip
+        # Of Numba's thread pools, one ends the process when two threads use it at once: here who plays and who learns.
+        with nullcontext() if one else _IN_PARALLEL:
+            (kernels.attend if one else kernels.attend_parallel)(
+                query.float().contiguous().numpy(), array_of(store.keys), array_of(store.values),
+                array_of(trunk.keys), array_of(trunk.values),
+                places.begins, places.rows, places.trunk_rows, places.shared, places.own,
+                np.float32(scoring.scale), scoring.window, np.float32(scoring.softcap),
+                np.broadcast_to(sinks, query.shape[1:2]).copy(), out,
+            )  # fmt: skip
         return torch.from_numpy(out)[:, :, :width].to(query.dtype)
 
     def draw(self, logits: Tensor, lines: Ints, uniforms: Floats) -> tuple[Ints, Floats]:

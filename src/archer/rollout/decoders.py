@@ -37,7 +37,7 @@ class AnyDecoder:
         register()
         self._actor = ref(actor)
         own = next(actor.network.parameters()).dtype
-        self._copy = None if actor.precision == own else copy_of(actor.network).to(actor.precision)
+        self._copy = None if actor.precision == own else copy_of(actor.network, actor.precision)
 
     def refresh(self) -> None:
         if self._copy is not None:

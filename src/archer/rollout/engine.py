@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from archer.models.actor import Actor
+from archer.models.batch import collate
+from archer.models.passes import Passes
 from archer.rollout.backends import Ints, Places
 from archer.rollout.cache import SlotCache
 from archer.rollout.decoders import decoder_of
 from archer.rollout.sampling import Sampling, cut, enders, stream_key, uniform
-from archer.types import Ids, LogProbs, Utterance
+from archer.types import End, Episode, Ids, LogProbs, Turn, Utterance
 
 TOKENS_AT_ONCE = 4096
 """Most tokens of one forward pass: bounds its memory, and how long a long prompt keeps the others waiting."""
@@ -191,7 +193,7 @@ _CHECKED: WeakSet[Any] = WeakSet()
 
 
 def _check(actor: Actor) -> None:
-    """Refuse a model that does not say the same from our cache as by itself, once per model.
+    """Refuse a model that does not say the same from our cache, and to the learner, as by itself; once per model.
 
     Two conversations, fed side by side and in two pieces, against a plain pass over the whole of each: whatever keeps
     its memory elsewhere (state-space layers) or attends in its own way (ALiBi, older architectures) is found out.
@@ -221,6 +223,34 @@ def _check(actor: Actor) -> None:
             "AttentionInterface to the cache they are given; the usual decoders do (Llama, Qwen, Mistral, Gemma, Phi, "
             "GPT-2, GPT-OSS, ...)"
         ) from cause
+    if _misread(actor, texts, [output.logits[0].float() for output in plain]) > rounding * float(wanted.std()):
+        _CHECKED.discard(actor.model)
+        raise ValueError(
+            f"{type(actor.network).__name__} cannot be learned with: its forward pass makes something else of its "
+            "output layer's logits than what is known of others (final_logit_softcapping, logits_scaling, "
+            "logit_scale in their configurations)"
+        )
+
+
+def _misread(actor: Actor, texts: Sequence[Ids], logits: Sequence[Tensor]) -> float:
+    """How far the log-probabilities that are learned from are from what the model's own forward pass makes of
+    ``texts``, [tokens, vocabulary] for each: the most of any token behind the first three."""
+    games = [
+        Episode(
+            (Turn(text[:3], Utterance(text[3:], np.zeros(len(text) - 3, np.float32), ""), "", 0.0),),
+            End.TERMINATED, text, seed=0, task="", policy_version=0,
+        )
+        for text in texts
+    ]  # fmt: skip
+    batch = collate(games).to(actor.device)
+    with torch.no_grad():
+        hidden = Passes(actor.passes.precision).hidden(actor.model, batch)
+        found = actor.full_logprobs(hidden, batch, batch.utterance_tokens())
+    said = [
+        line[2:-1].log_softmax(dim=-1).gather(1, torch.from_numpy(text[3:].astype(np.int64)).to(line.device)[:, None])
+        for text, line in zip(texts, logits, strict=True)
+    ]
+    return float((found - torch.cat(said)[:, 0]).abs().max())
 
 
 def _at_least(index: Ints) -> Ints:

@@ -246,7 +246,8 @@ def take_turn(game: Game, utterance: Utterance, rules: Rules) -> Game | Episode 
 
 
 def _episode(game: Game, end: End, final: Ids, rules: Rules) -> Episode:
-    """The finished record of a game."""
+    """The finished record of a game; of a last answer no more than fits where a model may end."""
+    final = final[: rules.limits.max_tokens]
     return Episode(
         turns=share(game.turns, final),
         end=end,

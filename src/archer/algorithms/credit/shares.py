@@ -48,17 +48,20 @@ def relative(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def relative_to_group(episodes: Sequence[Episode]) -> list[float]:
-    """Every game's return relative to those of the same task seed; ValueError where a seed was played once only."""
+    """Every game's return relative to those of the same task seed; 0 where all others of it were lost.
+
+    ValueError where every seed was played once only.
+    """
     members: dict[int, list[int]] = {}
     for index, episode in enumerate(episodes):
         members.setdefault(episode.seed, []).append(index)
     found = [0.0] * len(episodes)
-    for seed, indices in members.items():
-        if len(indices) < 2:
-            raise ValueError(
-                f"the task seed {seed} was played once: a group of one has nothing to be compared with, and its "
-                "advantage would always be 0; set rollout.group to at least 2"
-            )
+    if all(len(indices) < 2 for indices in members.values()):
+        raise ValueError(
+            "every task seed was played once: a group of one has nothing to be compared with, and its advantage would "
+            "always be 0; set rollout.group to at least 2"
+        )
+    for indices in members.values():
         for index, value in zip(indices, relative([episodes[i].return_ for i in indices]), strict=True):
             found[index] = float(value)
     return found

@@ -48,17 +48,22 @@ def returns_of(target: Values, episodes: Sequence[Episode], discount: float, tra
 
 
 def token_returns_of(values: Values, episodes: Sequence[Episode], discount: float, trace: float) -> Tensor:
-    """λ-returns of every token of the played utterances, [T, H]; rewards and γ come at their last tokens."""
+    """λ-returns of every token of the played utterances, [T, H]; rewards and γ come at their last tokens.
+
+    One small step after another, which a processor takes faster than an accelerator hears of it.
+    """
+    v_tokens, v_final = values.v_tokens.cpu(), values.v_final.cpu()
     turns = [turn for episode in episodes for turn in episode.turns]
     ends = torch.tensor([len(turn.utterance.ids) for turn in turns]).cumsum(0) - 1
-    rewards = torch.zeros(len(values.v_tokens)).index_copy(0, ends, torch.tensor([turn.reward for turn in turns]))
+    rewards = torch.zeros(len(v_tokens)).index_copy(0, ends, torch.tensor([turn.reward for turn in turns]))
     gamma = torch.ones(len(rewards)).index_fill(0, ends, discount)
     lengths = [episode.tokens_said for episode in episodes]
-    return lambda_returns(
-        rewards.to(values.v_tokens),
-        after_each_turn(values.v_tokens, values.v_final, lengths),
+    returns = lambda_returns(
+        rewards.to(v_tokens),
+        after_each_turn(v_tokens, v_final, lengths),
         [episode.terminated for episode in episodes],
         lengths,
-        discount=gamma.to(values.v_tokens),
+        discount=gamma.to(v_tokens),
         trace=trace,
     )
+    return returns.to(values.v_tokens.device)
