@@ -57,6 +57,11 @@ class Places:
         """How many tokens of its own row each token sees, itself included."""
         return self.own_columns + 1
 
+    @cached_property
+    def on_devices(self) -> dict[torch.device, _Padded]:
+        """What a backend has made of it."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -143,6 +148,45 @@ class CompiledBackend:
         return tokens, logprobs
 
 
+class _Padded:
+    """Places on a device, a padded row for each stretch: what all layers of a pass share."""
+
+    def __init__(self, places: Places, device: torch.device) -> None:
+        begins, counts = places.begins[:-1], np.diff(places.begins)
+        line = np.repeat(np.arange(len(begins)), counts)
+
+        def on_device(index: Ints) -> Tensor:
+            return torch.from_numpy(index).to(device)
+
+        self.shape = len(begins), int(counts.max())
+        self.at = on_device(line), on_device(np.arange(len(line)) - begins[line])
+        self.row, self.trunk_row = on_device(places.rows[begins]), on_device(places.trunk_rows[begins])
+        self.own = on_device(places.rows), on_device(places.own_columns)
+        self.most, self.longest = int(places.shared.max()), int(places.own.max())
+        self._shared, self._seen = on_device(places.shared)[:, None], on_device(places.own)[:, None]
+        self._unseen: dict[int, Tensor] = {}
+
+    def unseen(self, window: int) -> Tensor:
+        """What tokens may not look at, [stretches, 1, tokens, columns]."""
+        if window not in self._unseen:
+            column = torch.arange(self.most + self.longest, device=self._shared.device)
+            visible = torch.where(column < self.most, column < self._shared, column - self.most < self._seen)
+            if window:
+                position = torch.where(column < self.most, column, column - self.most + self._shared)
+                visible &= position >= self._shared + self._seen - window
+            unseen = visible.new_ones(*self.shape, len(column))
+            unseen[self.at] = ~visible
+            self._unseen[window] = unseen[:, None]
+        return self._unseen[window]
+
+
+def _padded(places: Places, device: torch.device) -> _Padded:
+    known = places.on_devices.get(device)
+    if known is None:
+        known = places.on_devices[device] = _Padded(places, device)
+    return known
+
+
 class TorchBackend:
     """The same in torch, for accelerators and where Numba is not installed: rows padded to the longest."""
 
@@ -150,44 +194,34 @@ class TorchBackend:
         return Store(like.new_zeros(rows, heads, tokens, width), like.new_zeros(rows, heads, tokens, width))
 
     def write(self, store: Store, keys: Tensor, values: Tensor, places: Places) -> None:
-        row, column = (torch.from_numpy(index).to(keys.device) for index in (places.rows, places.own_columns))
+        row, column = _padded(places, keys.device).own
         store.keys[row, :, column] = keys
         store.values[row, :, column] = values
 
     def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
-        begins, counts = places.begins[:-1], np.diff(places.begins)  # one padded row for each stretch
-        line = np.repeat(np.arange(len(begins)), counts)
-        step = np.arange(len(line)) - begins[line]
-        most, longest = int(places.shared.max()), int(places.own.max())
-        device, heads = query.device, query.shape[1]
-        at = (torch.from_numpy(line).to(device), torch.from_numpy(step).to(device))
-        padded = query.new_zeros(len(begins), int(counts.max()), heads, query.shape[2])
-        padded[at] = query
-        row, trunk_row = (torch.from_numpy(index[begins]).to(device) for index in (places.rows, places.trunk_rows))
-        group = heads // store.keys.shape[1]
+        on = _padded(places, query.device)
+        heads, width = query.shape[1:]
+        padded = query.new_zeros(*on.shape, heads, width)
+        padded[on.at] = query
         keys, values = (
-            torch.cat([before[trunk_row, :, :most], after[row, :, :longest]], dim=2).repeat_interleave(group, dim=1)
+            torch.cat([before[on.trunk_row, :, : on.most], after[on.row, :, : on.longest]], dim=2)
             for before, after in ((trunk.keys, store.keys), (trunk.values, store.values))
         )
-        shared, own = (torch.from_numpy(count).to(device)[:, None] for count in (places.shared, places.own))
-        column = torch.arange(most + longest, device=device)
-        visible = torch.where(column < most, column < shared, column - most < own)
-        if scoring.window:
-            position = torch.where(column < most, column, column - most + shared)
-            visible &= position >= shared + own - scoring.window
-        mask = visible.new_zeros(*padded.shape[:2], len(column))
-        mask[at] = visible
-        scores = padded.transpose(1, 2) @ keys.transpose(2, 3) * scoring.scale
+        # Heads that share keys are lines of one product: keys are not written out for each.
+        stretches, groups, columns, _ = keys.shape
+        asked = padded.transpose(1, 2).reshape(stretches, groups, -1, width)
+        scores = (asked @ keys.transpose(2, 3)).view(stretches, heads, -1, columns) * scoring.scale
         if scoring.softcap:
             scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
         # Not minus infinity: rows that stand for no token see nothing, and must not become nan.
-        scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).float()
+        scores = scores.masked_fill(on.unseen(scoring.window), torch.finfo(scores.dtype).min).float()
         if scoring.sinks is not None:
             sink = scoring.sinks.float()[None, :, None, None].expand(*scores.shape[:3], 1)
             weights = torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
         else:
             weights = scores.softmax(dim=-1)
-        return (weights.to(values.dtype) @ values).transpose(1, 2)[at]
+        seen = weights.to(values.dtype).reshape(stretches, groups, -1, columns) @ values
+        return seen.view(stretches, heads, -1, width).transpose(1, 2)[on.at]
 
     def draw(self, logits: Tensor, lines: Ints, uniforms: Floats) -> tuple[Ints, Floats]:
         logprobs = logits.log_softmax(dim=-1)[torch.from_numpy(lines).to(logits.device)]
