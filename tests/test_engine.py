@@ -117,6 +117,32 @@ def _doubled(output: Any) -> Any:
     return output
 
 
+def test_a_long_conversation_beside_short_ones_is_read_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr(engine_module, "PADDED_AT_ONCE", 60)
+    # 5 and 5, as with the 30 they would be padded to 3 · 30; 30 and 10 of 50, 2 · 30; the other 40; 9.
+    assert engine_module._edges(np.array([5, 5, 30, 50, 9])) == [0, 10, 50, 90, 99]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_in_whichever_pieces_conversations_are_read(
+    kind: str, actor: Actor, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(kind, actor, **ARCHITECTURES[kind])
+    texts = [np.arange(40, 40 + count, dtype=np.int32) for count in (5, 60, 7, 33)]
+
+    def read() -> torch.Tensor:
+        engine = Engine(model, 4, 70, Sampling())
+        rows = np.array([engine.open(text, []) for text in texts])
+        order = np.argsort(rows)
+        return engine.encode(rows[order], np.array([len(text) - 1 for text in texts])[order])
+
+    at_once = read()
+    monkeypatch.setattr(engine_module, "TOKENS_AT_ONCE", 24)
+    monkeypatch.setattr(engine_module, "PADDED_AT_ONCE", 30)
+    assert torch.allclose(read(), at_once, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("kind", "sizes"), [("mamba", {"hidden_size": 32, "num_hidden_layers": 2}), ("gptj", GPT2 | {"rotary_dim": 8})]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 from weakref import WeakSet
 
@@ -22,6 +23,8 @@ from archer.types import End, Episode, Ids, LogProbs, Turn, Utterance
 
 TOKENS_AT_ONCE = 4096
 """Most tokens of one forward pass: bounds its memory, and how long a long prompt keeps the others waiting."""
+PADDED_AT_ONCE = 4 * TOKENS_AT_ONCE
+"""The same with every conversation padded to the longest, which torch's attention does."""
 FEWEST = 16
 """Matrix products of fewer rows may round differently than those of more; with at least so many, no game depends on
 what is played beside it."""
@@ -132,15 +135,15 @@ class Engine:
         rows, columns: which tokens, sorted by both.
         """
         live = np.flatnonzero(self._speaking)
-        every_row, every_column = _spread(live, self._cached[live], self._filled[live] - self._cached[live])
+        counts = self._filled[live] - self._cached[live]
+        every_row, every_column = _spread(live, self._cached[live], counts)
         self._cached[live] = self._filled[live]
         self._speaking[live] = False
         wanted = np.flatnonzero(np.isin(every_row * self.capacity + every_column, rows * self.capacity + columns))
         parts = []
-        for start in range(0, len(every_row), TOKENS_AT_ONCE):
-            part = slice(start, start + TOKENS_AT_ONCE)
-            kept = wanted[(wanted >= start) & (wanted < start + TOKENS_AT_ONCE)] - start
-            parts.append(self._forward(every_row[part], every_column[part], kept))
+        for start, end in pairwise(_edges(counts)):
+            kept = wanted[(wanted >= start) & (wanted < end)] - start
+            parts.append(self._forward(every_row[start:end], every_column[start:end], kept))
         return torch.cat(parts)
 
     @torch.inference_mode()
@@ -257,6 +260,20 @@ def _at_least(index: Ints) -> Ints:
     """``index`` with its last entry repeated until there are ``FEWEST``."""
     missing = FEWEST - len(index) if len(index) else 0
     return np.pad(index, (0, missing), "edge") if missing > 0 else index
+
+
+def _edges(counts: Ints) -> list[int]:
+    """Where to cut tokens, ``counts`` of each conversation after another, so that no pass takes too many."""
+    edges, rows, longest, tokens = [0], 0, 0, 0
+    for left in counts.tolist():
+        while left:
+            piece = min(left, TOKENS_AT_ONCE - tokens)
+            if tokens and (not piece or (rows + 1) * max(longest, piece) > PADDED_AT_ONCE):
+                edges.append(edges[-1] + tokens)
+                rows, longest, tokens = 0, 0, 0
+                continue
+            rows, longest, tokens, left = rows + 1, max(longest, piece), tokens + piece, left - piece
+    return [*edges, edges[-1] + tokens]
 
 
 def _spread(rows: Ints, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
