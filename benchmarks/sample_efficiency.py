@@ -32,7 +32,7 @@ from archer.commands import Train
 from archer.report.comparison import write_comparison
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
-KEPT = Path(__file__).parent / "kept"
+KEPT = Path(os.path.relpath(Path(__file__).parent / "kept"))  # files that are published name no folder of a machine
 """What is kept of finished runs: TASK/METHOD/seed-N."""
 
 
