@@ -1,6 +1,6 @@
 """A chat model learns a built-in task through adapters, wherever its games are played and however many processes learn.
 
-    python benchmarks/chat_models.py --runs /tmp/chat              # the service desk, all ways; resumable
+    python benchmarks/chat_models.py --runs /tmp/chat              # guess-number, all ways; resumable
     python benchmarks/chat_models.py --runs /tmp/chat --ways alone
 
 A model of Qwen2's shape with random weights and a ChatML template is fine-tuned in full on the demonstrations, as
@@ -39,7 +39,7 @@ SHAPE = {
     "num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 2048, "tie_word_embeddings": True,
 }  # fmt: skip
-ALIKE = ["rollout.layout=chat", "rollout.max_tokens=1280", "demonstrations.games=2000", "threads=1"]
+ALIKE = ["rollout.layout=chat", "demonstrations.games=2000", "threads=1"]
 CLONED = [
     "iterations=0", "critic.method=none", "actor.method=none", "rollout.best_of=0", "critic_start.epochs=0",
     "actor_start.epochs=0", "supervised.epochs=3",
@@ -68,7 +68,7 @@ class ChatModels:
     """Folder of the runs; what is there is not done again."""
     ways: tuple[str, ...] = tuple(WAYS)
     """Of `alone`, `cluster`, `two processes`, `two in shards`."""
-    env: str = "service-desk"
+    env: str = "guess-number"
     """A task with a demonstrator."""
     seed: int = 0
     """Of everything."""
