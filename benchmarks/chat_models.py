@@ -4,9 +4,9 @@
     python benchmarks/chat_models.py --runs /tmp/chat --ways alone
 
 A model of Qwen2's shape with random weights and a ChatML template is fine-tuned in full on the demonstrations, as
-somebody would bring it, and exported. From there `archer` reinforces it through LoRA adapters: in one process, with two
-players of a Ray cluster on this machine, and in two processes that learn as one (gloo), with weights whole and in
-shards. Prints one JSON object per way.
+somebody would bring it, and exported. From there `archer` learns through LoRA adapters: once from the demonstrations'
+rewards, then from games, in one process, with two players of a Ray cluster on this machine, and in two processes that
+learn as one (gloo), with the frozen model whole and in shards. Prints a JSON object for the start and each way.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,19 @@ SHAPE = {
     "num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 2048, "tie_word_embeddings": True,
 }  # fmt: skip
-ALIKE = ["rollout.layout=chat", "demonstrations.games=2000", "threads=1"]
+ALIKE = ["rollout.layout=chat", "demonstrations.games=4000", "threads=1"]
 CLONED = [
     "iterations=0", "critic.method=none", "actor.method=none", "rollout.best_of=0", "critic_start.epochs=0",
-    "actor_start.epochs=0", "supervised.epochs=3",
+    "actor_start.epochs=0", "demonstrations.games=2000", "supervised.epochs=3",
 ]  # fmt: skip
-REINFORCED = [
-    "model.lora.rank=16", "supervised.epochs=0",
+BEGUN = [
+    "iterations=0", "model.lora.rank=64", "supervised.epochs=0", "critic_start.epochs=3",
     *(f"{part}.matrix_lr=0" for part in ("supervised", "critic_start", "actor_start", "critic", "actor")),
-    "critic_start.lr=0.005", "actor_start.lr=0.003", "critic.lr=0.002", "actor.lr=0.001",
+    "critic_start.lr=0.003", "actor_start.lr=0.01", "critic.lr=0.001", "actor.lr=0.002",
+]  # fmt: skip
+PLAYED = [
+    "iterations=5", "rollout.games=96", "rollout.best_of=0", "critic.updates=30", "actor.updates=20", "eval.every=0",
+    "eval.final_games=1000",
 ]  # fmt: skip
 ARCHER = [sys.executable, "-m", "archer"]
 PAIR = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "archer"]
@@ -73,45 +78,52 @@ class ChatModels:
     seed: int = 0
     """Of everything."""
     set: tuple[str, ...] = ()
-    """Further settings of the runs, such as iterations=4."""
+    """Further settings of what is played, such as iterations=4."""
 
 
 def main() -> None:
-    """Fine-tune once, and train in every way that was asked for."""
+    """Fine-tune and begin once, and play on in every way that was asked for."""
     asked = tyro.cli(ChatModels, description=__doc__)
-    model = fine_tuned(asked)
+    first = ["--preset", "archer", "--env", asked.env, "--seed", str(asked.seed)]
+    model = fine_tuned(asked, first)
+    begun = asked.runs / "begun"
+    start = train(begun, ARCHER, first, [*ALIKE, f"model.actor={model}", *BEGUN])
+    report("before the first game", start)
     for way in asked.ways:
         launcher, options, settings = WAYS[way]
         run = asked.runs / way.replace(" ", "-")
-        summary = train(run, launcher, options, asked, [f"model.actor={model}", *REINFORCED, *settings, *asked.set])
-        kept = ("start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "games")
-        print(json.dumps({"way": way, **{name: summary[name] for name in kept}}), flush=True)
+        going_on = ["--start-from", str(begun), *options]
+        report(way, train(run, launcher, going_on, [*PLAYED, *settings, *asked.set], options))
 
 
-def train(run: Path, launcher: list[str], options: list[str], asked: ChatModels, settings: list[str]) -> dict[str, Any]:
-    """Train, go on with what is half done, or look up what is done."""
+def report(way: str, summary: dict[str, Any]) -> None:
+    """What came of it, as a line."""
+    kept = ("start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "games")
+    print(json.dumps({"way": way, **{name: summary[name] for name in kept}}), flush=True)
+
+
+def train(
+    run: Path, launcher: list[str], options: list[str], settings: list[str], again: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Train, go on with what is half done (with the options ``again``), or look up what is done."""
     folder = RunFolder(run)
-    if not (run / "summary.json").exists():
-        command = [*launcher, "train", "--resume", str(run), *options]
+    if not folder.summary_file.exists():
+        command = [*launcher, "train", "--resume", str(run), *again]
         if not run.exists():
-            command = [
-                *launcher, "train", "--preset", "archer", "--env", asked.env, "--seed", str(asked.seed), "--run",
-                str(run), *options, "--set", *ALIKE, *settings,
-            ]  # fmt: skip
+            command = [*launcher, "train", "--run", str(run), *options, "--set", *settings]
         subprocess.run(command, check=True, stdout=sys.stderr)
     return folder.summary()
 
 
-def fine_tuned(asked: ChatModels) -> Path:
+def fine_tuned(asked: ChatModels, first: list[str]) -> Path:
     """The model, fine-tuned and exported."""
     out = asked.runs / "model"
     if not out.exists():
         base = asked.runs / "base"
         save_base(base, asked)
-        train(asked.runs / "cloned", ARCHER, [], asked, [*asked.set, f"model.actor={base}", *CLONED])
-        subprocess.run(
-            [*ARCHER, "export", str(asked.runs / "cloned"), "--out", str(out)], check=True, stdout=sys.stderr
-        )
+        train(asked.runs / "cloned", ARCHER, first, [*ALIKE, f"model.actor={base}", *CLONED])
+        exporting = [*ARCHER, "export", str(asked.runs / "cloned"), "--out", str(out)]
+        subprocess.run(exporting, check=True, stdout=sys.stderr)
     return out
 
 
