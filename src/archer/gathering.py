@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from archer import devices
 from archer.evaluation import training_seeds, whole_groups
 from archer.models.actor import Actor
 from archer.rollout.company import Games
@@ -15,9 +14,9 @@ from archer.rollout.seat import Faults
 from archer.run import Run
 
 
-def collect(run: Run, actor: Actor, iteration: int, policy_version: int, **where: bool) -> Games:
-    """The games of ``iteration``, ``rollout.group`` of each task seed, as ``actor`` plays them; ``where`` is for the
-    player (``aside``)."""
+def collect(run: Run, actor: Actor, iteration: int, policy_version: int, aside: bool = False) -> Games:
+    """The games of ``iteration``, ``rollout.group`` of each task seed, as ``actor`` plays them; ``aside`` in a thread
+    beside the learner's."""
     began = time.perf_counter()
     rollout = run.config.rollout
     first = whole_groups(run.games_before, rollout.group) + (iteration - 1) * rollout.games
@@ -26,7 +25,7 @@ def collect(run: Run, actor: Actor, iteration: int, policy_version: int, **where
     episodes = run.player(rollout.best_of)(
         actor, run.environments, seeds,
         task=run.task, sampling=run.sampling, limits=run.limits, layout=run.layout, policy_version=policy_version,
-        faults=faults, **where,
+        faults=faults, aside=aside,
     )  # fmt: skip
     return Games(episodes, faults, time.perf_counter() - began)
 
@@ -54,8 +53,7 @@ class _Ahead:
     def _begin(self, iteration: int) -> Future[Games]:
         agent = self._run.agent
         assert agent.behavior is not None, "assembled with the run"
-        aside = {"aside": True} if devices.count() > 1 else {}
-        return self._thread.submit(collect, self._run, agent.behavior, iteration, agent.behavior_version, **aside)
+        return self._thread.submit(collect, self._run, agent.behavior, iteration, agent.behavior_version, aside=True)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def keep_demonstrations(run: Run, episodes: Callable[[], Sequence[Episode]]) -> 
 
 def attach_anchor(run: Run) -> None:
     """Load the supervised start where the actor is to be held near it."""
-    if run.config.actor.kl and run.config.actor.method != "none":
+    if run.config.actor.anchored:
         anchor = load_actor(run.config, run.folder.checkpoints / START, beside=run.agent.actor)
         run.anchor = anchor.requires_grad_(False)
         settle(run.config, run.anchor)

@@ -111,10 +111,10 @@ def copy_of(network: Network, dtype: torch.dtype | None = None) -> Network:
     blank = _BLANKS.get(network)
     if blank is None and dtype is None:
         return deepcopy(network)
-    blank = blank or network
+    blank = network if blank is None else blank
     memo: dict[int, Any] = {
-        id(empty): nn.Parameter(full(own).to(dtype or own.dtype, copy=True), own.requires_grad)
-        for empty, own in zip(blank.parameters(), network.parameters(), strict=True)
+        id(empty): nn.Parameter(full(weight).to(dtype or weight.dtype, copy=True), weight.requires_grad)
+        for empty, weight in zip(blank.parameters(), network.parameters(), strict=True)
     }
     copy: Any = deepcopy(blank, memo)
     return copy if dtype is None else copy.to(dtype)  # type: ignore[no-any-return]

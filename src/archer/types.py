@@ -139,3 +139,15 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.turns)
+
+
+def moment(state: Ids, utterance: Utterance) -> Episode:
+    """To a critic, a game of one turn: a state and what is said at it."""
+    return Episode(
+        turns=(Turn(state, utterance, "", 0.0, {}),),
+        end=End.TURN_LIMIT,
+        final_prompt_ids=np.concatenate([state, utterance.ids]),
+        seed=0,
+        task="",
+        policy_version=0,
+    )

@@ -159,6 +159,11 @@ class ActorConfig(OptimizerConfig):
         """Whether a running mean of the actor's weights is the policy."""
         return self.average > 0 and self.method != "none"
 
+    @property
+    def anchored(self) -> bool:
+        """Whether the actor is held near its start, which is kept for that."""
+        return self.kl > 0 and self.method != "none"
+
     def __post_init__(self) -> None:
         if self.method == "none":
             return

@@ -45,14 +45,13 @@ class Passes:
 def _mask(config: Any, batch: EpisodeBatch, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
     """Who sees whom; two masks where some layers of the decoder see the last tokens only. A mask that is given is used
     as it is: no layer narrows it."""
-    mask = batch.attention_mask(dtype)
     window = getattr(config, "sliding_window", None)
     if not window or batch.ids.shape[1] <= window:
-        return mask
+        return batch.attention_mask(dtype)
     narrow = batch.attention_mask(dtype, window)
     if getattr(config, "layer_types", None) is None:
         return narrow
-    return {"full_attention": mask, "sliding_attention": narrow}
+    return {"full_attention": batch.attention_mask(dtype), "sliding_attention": narrow}
 
 
 PLAIN = Passes()

@@ -96,7 +96,7 @@ def _ideas(config: RunConfig, largest: str) -> Iterator[_Idea]:
         yield _Idea("overlap", {"rollout": {"overlap": False}}, "playing and learning one after the other")
     if config.actor.averages:
         yield _Idea("average", {"actor": {"average": 0.0}}, "the newest weights play, not their mean")
-    if config.actor.kl and config.actor.method != "none":
+    if config.actor.anchored:
         yield _Idea("kl", {"actor": {"kl": 0.0}}, "nothing holds the actor near its start")
     if not model.lora.rank and model.actor is not None and model.critic == "causal" and model.critic_model is None:
         rates = {name: {"matrix_lr": 0.0} for name in (*learners, *starts)}

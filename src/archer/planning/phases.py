@@ -32,11 +32,11 @@ from archer.planning.playing import Players, PretendedSampler
 from archer.planning.pretending import Trace
 from archer.planning.sizes import given_back, make_states, size_of, states_of
 from archer.replay import Replay
-from archer.rollout.best_of import moment
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import ROWS, SiblingSampler
 from archer.run import equip, settle
 from archer.sharding import copy_of, put_together
+from archer.types import moment
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class Rehearsal:
 
     def _equip(self, actor: Actor) -> tuple[Agent, Actor | None]:
         agent = equip(self.config, actor, make_critic(self.config, self._shapes, actor))
-        if not self.config.actor.kl or self.config.actor.method == "none":
+        if not self.config.actor.anchored:
             return agent, None
         anchor = copy_of(actor).requires_grad_(False)
         settle(self.config, anchor)

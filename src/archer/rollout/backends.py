@@ -125,13 +125,14 @@ class CompiledBackend:
     def attend(self, query: Tensor, store: Store, trunk: Store, places: Places, scoring: Scoring) -> Tensor:
         from archer.rollout import kernels
 
+        # Of Numba's thread pools, one ends the process when two threads use it at once: here who plays and who learns.
         one = torch.get_num_threads() == 1
+        kernel, alone = (kernels.attend, nullcontext()) if one else (kernels.attend_parallel, _IN_PARALLEL)
         width = query.shape[2]
         out = np.empty((*query.shape[:2], _whole(width)), np.float32)
         sinks = NO_SINK if scoring.sinks is None else scoring.sinks.float().numpy()
-        # Of Numba's thread pools, one ends the process when two threads use it at once: here who plays and who learns.
-        with nullcontext() if one else _IN_PARALLEL:
-            (kernels.attend if one else kernels.attend_parallel)(
+        with alone:
+            kernel(
                 query.float().contiguous().numpy(), array_of(store.keys), array_of(store.values),
                 array_of(trunk.keys), array_of(trunk.values),
                 places.begins, places.rows, places.trunk_rows, places.shared, places.own,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 
 from archer.envs.base import Environment
@@ -17,7 +16,7 @@ from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, Seat
 from archer.rollout.speaking import BUILT_IN, Sampler, Speaker
-from archer.types import End, Episode, Ids, Turn, Utterance
+from archer.types import Episode, Utterance, moment
 
 
 def play_best_of(
@@ -99,15 +98,3 @@ def _choose(count: int, critic: Critic, sampler: Sampler, table: Sequence[Game])
             values = critic(collate(cut[part], [[group] for group in groups[part]]).to(sampler.actor.device))
         best += values.q_siblings.amin(dim=-1).argmax(dim=1).tolist()
     return [group[index] for group, index in zip(groups, best, strict=True)]
-
-
-def moment(state: Ids, utterance: Utterance) -> Episode:
-    """To a critic, a game of one turn: a state and what is said at it."""
-    return Episode(
-        turns=(Turn(state, utterance, "", 0.0, {}),),
-        end=End.TURN_LIMIT,
-        final_prompt_ids=np.concatenate([state, utterance.ids]),
-        seed=0,
-        task="",
-        policy_version=0,
-    )

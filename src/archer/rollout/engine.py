@@ -19,7 +19,7 @@ from archer.rollout.backends import Ints, Places
 from archer.rollout.cache import SlotCache
 from archer.rollout.decoders import decoder_of
 from archer.rollout.sampling import Sampling, cut, enders, stream_key, uniform
-from archer.types import End, Episode, Ids, LogProbs, Turn, Utterance
+from archer.types import Ids, LogProbs, Utterance, moment
 
 TOKENS_AT_ONCE = 4096
 """Most tokens of one forward pass: bounds its memory, and how long a long prompt keeps the others waiting."""
@@ -238,22 +238,17 @@ def _check(actor: Actor) -> None:
 def _misread(actor: Actor, texts: Sequence[Ids], logits: Sequence[Tensor]) -> float:
     """How far the log-probabilities that are learned from are from what the model's own forward pass makes of
     ``texts``, [tokens, vocabulary] for each: the most of any token behind the first three."""
-    games = [
-        Episode(
-            (Turn(text[:3], Utterance(text[3:], np.zeros(len(text) - 3, np.float32), ""), "", 0.0),),
-            End.TERMINATED, text, seed=0, task="", policy_version=0,
-        )
-        for text in texts
-    ]  # fmt: skip
+    said = [Utterance(text[3:], np.zeros(len(text) - 3, np.float32), "") for text in texts]
+    games = [moment(text[:3], utterance) for text, utterance in zip(texts, said, strict=True)]
     batch = collate(games).to(actor.device)
     with torch.no_grad():
         hidden = Passes(actor.passes.precision).hidden(actor.model, batch)
         found = actor.full_logprobs(hidden, batch, batch.utterance_tokens())
-    said = [
+    wanted = [
         line[2:-1].log_softmax(dim=-1).gather(1, torch.from_numpy(text[3:].astype(np.int64)).to(line.device)[:, None])
         for text, line in zip(texts, logits, strict=True)
     ]
-    return float((found - torch.cat(said)[:, 0]).abs().max())
+    return float((found - torch.cat(wanted)[:, 0]).abs().max())
 
 
 def _at_least(index: Ints) -> Ints:

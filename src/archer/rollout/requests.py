@@ -10,11 +10,10 @@ import numpy as np
 
 from archer.models.actor import Actor
 from archer.rollout.backends import Ints
-from archer.rollout.best_of import moment
 from archer.rollout.reconcile import reconciled
 from archer.rollout.sampling import Sampling, cut, enders, stream_key
 from archer.rollout.speaking import EngineError
-from archer.types import Episode, Ids, LogProbs, Utterance
+from archer.types import Episode, Ids, LogProbs, Utterance, moment
 
 LARGEST_GAP = 0.2
 """Nats between engine and learner, on average over tokens, that are no rounding any more: that of bfloat16 makes some
