@@ -16,6 +16,7 @@ import pytest
 
 from archer.comparison.compare import compare
 from archer.comparison.intervals import Bounds, Censored, estimate, median_interval, median_ratio, ratio_interval
+from archer.comparison.methods import smoothed
 from archer.config import RunConfig
 from archer.report.comparison import write_comparison
 from archer.report.comparison_tables import as_json
@@ -89,14 +90,22 @@ def test_ratios_of_medians_and_their_bounds() -> None:
     assert ratio_interval(never, fast) == (6.0, math.inf)
 
 
-def test_games_to_a_level_follow_the_trailing_mean(tmp_path: Path) -> None:
-    _run(tmp_path / "a", [-10.0, -8.0, -4.0, -2.0])
+def test_means_are_centred_and_shorter_at_the_ends() -> None:
+    rising = np.array([-10.0, -8.0, -6.0, -4.0, -2.0, 0.0])
+    # a straight line stays where it is, but at the end, where nothing follows: (-4 - 2 + 0) / 3, (-6 - 4 - 2 + 0) / 4
+    assert smoothed(rising, 5).tolist() == [-10.0, -8.0, -6.0, -4.0, -3.0, -2.0]
+    assert smoothed(np.array([1.0, 4.0, 1.0, 1.0]), 3).tolist() == [1.0, 2.0, 2.0, 1.0]
+    assert smoothed(rising, 1).tolist() == rising.tolist() and smoothed(rising[:1], 5).tolist() == [-10.0]
+
+
+def test_games_to_a_level_follow_the_centred_mean(tmp_path: Path) -> None:
+    _run(tmp_path / "a", [-10.0, -8.0, -3.0, -1.0])
     plain = compare([tmp_path], smooth=1, levels=[-8.0, -3.0, 0.0])
-    smoothed = compare([tmp_path], smooth=2, levels=[-8.0, -3.0])
-    assert {level: row["archer"].median.low for level, row in plain.levels.items()} == {-8.0: 200, -3.0: 400, 0.0: 400}
+    centred = compare([tmp_path], smooth=3, levels=[-8.0, -3.0])
+    assert {level: row["archer"].median.low for level, row in plain.levels.items()} == {-8.0: 200, -3.0: 300, 0.0: 400}
     assert plain.levels[0.0]["archer"].reached == 0
-    # means of two: -10, -9, -6, -3
-    assert {level: row["archer"].median.low for level, row in smoothed.levels.items()} == {-8.0: 300, -3.0: 400}
+    # means: -10, -21/3 = -7, -12/3 = -4, -4/2 = -2
+    assert {level: row["archer"].median.low for level, row in centred.levels.items()} == {-8.0: 200, -3.0: 400}
 
 
 def test_where_the_critic_chose_what_was_played_evaluations_are_the_curve(tmp_path: Path) -> None:
@@ -181,8 +190,10 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare([tmp_path / "missing"])
     with pytest.raises(ValueError, match="no method is called 'ppo'; here are: 'archer'"):
         compare([one], against="ppo")
-    with pytest.raises(ValueError, match="smooth averages over this many iterations"):
+    with pytest.raises(ValueError, match=r"smooth averages over this many iterations.* must be 1, 3, 5"):
         compare([one], smooth=0)
+    with pytest.raises(ValueError, match="got 4"):
+        compare([one], smooth=4)
     offline = _run(tmp_path / "offline", [-8.0], seed=2)
     (offline / "metrics.jsonl").write_text('{"iteration": 1, "games": 0.0, "critic/q_loss": 1.0}\n')
     with pytest.raises(ValueError, match=r"offline/metrics\.jsonl.*a run without games and their returns"):
@@ -195,7 +206,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
 def test_files_hold_every_run_and_the_picture_its_curves(tmp_path: Path) -> None:
     for seed in (0, 1):
         _run(tmp_path / "runs" / f"a{seed}", [-9.0 - seed, -5.0], seed=seed)
-    found = compare([tmp_path / "runs"], smooth=2)
+    found = compare([tmp_path / "runs"], smooth=3)
     write_comparison(found, tmp_path / "out")
     with (tmp_path / "out" / "compare.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -229,7 +229,7 @@ class Compare:
     axis: Literal["games", "tokens", "seconds"] = "games"
     """What is spent: the axis of the picture, and what it takes to a return."""
     smooth: int = 5
-    """Iterations in the trailing mean of a curve; 1 leaves it as it is."""
+    """Iterations in the centred mean of a curve, an odd number; 1 leaves it as it is."""
     levels: tuple[float, ...] = ()
     """Returns to reach; four between the start and the best curve if none are named."""
     against: str | None = None

@@ -92,8 +92,10 @@ def compare(
     ``levels`` are returns to reach, chosen from the curves if none are given. Raises ValueError for runs that cannot be
     compared (other tasks, a seed twice, no returns), naming their folders, and for a method that is not among them.
     """
-    if smooth < 1:
-        raise ValueError(f"smooth averages over this many iterations: it must be at least 1, got {smooth}")
+    if smooth < 1 or smooth % 2 == 0:
+        raise ValueError(
+            f"smooth averages over this many iterations, as many after as before: it must be 1, 3, 5, ..., got {smooth}"
+        )
     if not all(math.isfinite(level) for level in levels):
         raise ValueError(f"levels must be finite returns, got {list(levels)}")
     read = {path: read_run(path) for path in find_runs([Path(run) for run in runs])}

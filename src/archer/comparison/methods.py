@@ -30,7 +30,7 @@ class Repeat:
 
     run: RunCurve
     smoothed: Floats
-    """Trailing mean of the returns, shape [iterations]."""
+    """Means of the returns around each iteration, shape [iterations]."""
     before: Mapping[Axis, float]
     """What was spent before the first game: demonstrations, where they count."""
 
@@ -90,7 +90,7 @@ class Method:
 def group(curves: Sequence[RunCurve], *, smooth: int, count_demonstrations: bool) -> tuple[Method, ...]:
     """The runs by method, in the order they came; ValueError for a seed that a method has twice.
 
-    ``smooth`` iterations are averaged; with ``count_demonstrations`` the demonstrations are games that were played.
+    ``smooth`` is that of ``smoothed``; with ``count_demonstrations`` the demonstrations are games that were played.
     """
     groups: dict[str, dict[int, Repeat]] = {}
     for label, curve in zip(method_labels(curves), curves, strict=True):
@@ -101,10 +101,19 @@ def group(curves: Sequence[RunCurve], *, smooth: int, count_demonstrations: bool
                 f"{repeats[seed].run.path} and {curve.path} are the same seed ({seed}) of the same method ({label}): "
                 "leave one of them out, since seeds are the repeats"
             )
-        means = [curve.returns[max(0, end - smooth) : end].mean() for end in range(1, len(curve.returns) + 1)]
         before = float(curve.demonstrations if count_demonstrations else 0)
-        repeats[seed] = Repeat(curve, np.array(means), {"games": before, "tokens": 0.0, "seconds": 0.0})
+        repeats[seed] = Repeat(curve, smoothed(curve.returns, smooth), {"games": before, "tokens": 0.0, "seconds": 0.0})
     return tuple(_method(label, [repeats[seed] for seed in sorted(repeats)]) for label, repeats in groups.items())
+
+
+def smoothed(returns: Floats, smooth: int) -> Floats:
+    """The mean of every iteration and those around it, ``smooth`` (an odd number) in all. Shape as ``returns``.
+
+    As many after it as before it: a mean of what came before alone lags behind by half its length, for which whoever
+    rises fastest pays most. So fewer of both at the beginning; at the end, where nothing follows, those before alone.
+    """
+    halves = [min(smooth // 2, index) for index in range(len(returns))]
+    return np.array([returns[index - half : index + half + 1].mean() for index, half in enumerate(halves)])
 
 
 def _method(label: str, repeats: Sequence[Repeat]) -> Method:

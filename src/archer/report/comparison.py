@@ -59,7 +59,7 @@ def plot_comparison(found: Comparison, path: Path) -> None:
         lines.append(axes.axhline(found.reference, color="black", linestyle=":", linewidth=1.2))
         names.append(f"best known {found.reference:.2f}")
     axes.set_xlabel(axis_name(found.axis, count_demonstrations=found.count_demonstrations))
-    smoothed = f"\n(trailing mean of {found.smooth} iterations)" if found.smooth > 1 else ""
+    smoothed = f"\n(centred mean of {found.smooth} iterations)" if found.smooth > 1 else ""
     axes.set_ylabel(f"return{smoothed}")
     axes.set_title(f"{found.task}: interquartile mean over seeds, 95 % bootstrap interval", parse_math=False)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -67,7 +67,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
 
 
 def _conventions(found: Comparison) -> dict[str, str]:
-    smoothed = f", trailing mean of {found.smooth} iterations" if found.smooth > 1 else ""
+    smoothed = f", centred mean of {found.smooth} iterations" if found.smooth > 1 else ""
     rows: dict[str, str] = {
         "return": f"mean of each iteration's training games{smoothed}; interquartile mean over seeds",
         "intervals": "95 %, percentile bootstrap over seeds",
