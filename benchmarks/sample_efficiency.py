@@ -14,24 +14,19 @@ and docs/results.json are written anew from all that is kept.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from results import keep, offline_table, online_tables, replace_block, write_curves
+from results import PAGE, keep, offline_table, online_tables, replace_block, write_curves
+from running import archer, task, train_all, train_starts
 
 from archer.cli import settings
 from archer.commands import Train
 from archer.report.comparison import write_comparison
 
-PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 KEPT = Path(os.path.relpath(Path(__file__).parent / "kept"))  # files that are published name no folder of a machine
 """What is kept of finished runs: TASK/METHOD/seed-N."""
 
@@ -100,13 +95,13 @@ def train_online(benchmark: Online) -> None:
         if not (kept / method / f"seed-{seed}").exists()
     ]
     starts = {seed: folder / "starts" / f"seed-{seed}" for _, seed in missing}
-    _train_all(benchmark.jobs, {start: ["--preset", "bc", *_task(benchmark, seed)] for seed, start in starts.items()})
+    train_starts(benchmark.jobs, benchmark.env, starts)
     iterations = [f"iterations={benchmark.iterations}"] if benchmark.iterations else []
-    _train_all(
+    train_all(
         benchmark.jobs,
         {
             folder / method / f"seed-{seed}": [
-                "--preset", method, *_task(benchmark, seed), "--start-from", str(starts[seed]),
+                "--preset", method, *task(benchmark.env, seed), "--start-from", str(starts[seed]),
                 "--set", "threads=1", *iterations, f"eval.every={_every(method, benchmark.env)}",
             ]
             for method, seed in missing
@@ -135,68 +130,23 @@ def _offline(benchmark: Offline) -> Path:
             "--out",
             str(data),
         ]
-        subprocess.run(_archer(collect), check=True)
+        subprocess.run(archer(collect), check=True)
     starts = {seed: folder / "bc" / f"seed-{seed}" for seed in range(benchmark.seeds)}
     cloned = {
-        start: ["--preset", "bc", "--offline", str(data), *_task(benchmark, seed)] for seed, start in starts.items()
+        start: ["--preset", "bc", "--offline", str(data), *task(benchmark.env, seed)] for seed, start in starts.items()
     }
-    _train_all(benchmark.jobs, cloned)
-    _train_all(
+    train_all(benchmark.jobs, cloned)
+    train_all(
         benchmark.jobs,
         {
             folder / method / f"seed-{seed}": [
-                "--preset", method, *_task(benchmark, seed), "--start-from", str(start),
+                "--preset", method, *task(benchmark.env, seed), "--start-from", str(start),
                 "--set", "threads=1", "eval.every=0",
             ]
             for seed, start in starts.items() for method in benchmark.methods if method != "bc"
         },
     )  # fmt: skip
     return folder
-
-
-def _task(benchmark: Benchmark, seed: int) -> list[str]:
-    return ["--env", benchmark.env, "--seed", str(seed)]
-
-
-def _train_all(jobs: int, runs: dict[Path, list[str]], finished: Callable[[Path], None] = lambda run: None) -> None:
-    """Train the runs that are not finished, ``jobs`` at once, and tell ``finished`` of each; ends the program if one
-    fails."""
-
-    def train(run: Path, arguments: Sequence[str]) -> bool:
-        done = _train(run, arguments)
-        if done:
-            finished(run)
-        return done
-
-    with ThreadPoolExecutor(jobs) as pool:
-        failed = [str(run) for run, done in zip(runs, pool.map(train, runs, runs.values()), strict=True) if not done]
-    if failed:
-        sys.exit(f"these runs failed, see the log beside each: {', '.join(failed)}")
-
-
-def _train(run: Path, arguments: Sequence[str]) -> bool:
-    """Train one run to its end, from its last checkpoint if there is one; whether that worked."""
-    if (run / "summary.json").exists():
-        return True
-    if any((run / "checkpoints").glob("[0-9]*")):
-        command = ["train", "--resume", str(run)]
-    else:
-        shutil.rmtree(run, ignore_errors=True)
-        command = ["train", "--run", str(run), *arguments]
-    run.parent.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    with (run.parent / f"{run.name}.log").open("a", encoding="utf-8") as log:
-        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(_archer(command), env=one_thread, stdout=log, stderr=subprocess.STDOUT)
-    print(
-        f"{run}: {'done' if done.returncode == 0 else 'failed'}, {(time.perf_counter() - began) / 60:.1f} min",
-        flush=True,
-    )
-    return done.returncode == 0
-
-
-def _archer(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-c", "from archer.cli import main; main()", *arguments]
 
 
 if __name__ == "__main__":
