@@ -113,7 +113,7 @@ def learn(case: str, actor: Actor, *, sharded: bool) -> dict[str, Tensor]:
         kept = KeptValues(2) if case == "kept" else None
         report(update_critic(agent, replay, CRITICS[case], sampler=sampler, seed=[4], kept=kept))
     else:
-        config = ActorConfig(method="awr", average=0.5, **PARTS) if case == "averaged" else ACTORS[case]
+        config = ActorConfig(method="awr", average=1.0, **PARTS) if case == "averaged" else ACTORS[case]
         anchor = reference if config.kl else None
         report(update_actor(agent, anchor, replay, config, sampler=sampler, seed=[5]))
     networks: dict[str, nn.Module | None] = {

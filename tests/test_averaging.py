@@ -31,7 +31,7 @@ def test_each_update_has_its_share_of_the_mean(agent: Agent, episodes: list[Epis
     replay.add(episodes)
     agent.mean = deepcopy(agent.actor).requires_grad_(False)
     before = _weights(agent.actor)
-    config = ActorConfig(method="awr", updates=1, batch_turns=8, average=0.25, demonstrations=0.0)
+    config = ActorConfig(method="awr", updates=1, batch_turns=8, average=3.0, demonstrations=0.0)  # 1 / (1 + 3)
     update_actor(agent, None, replay, config, sampler=SiblingSampler(agent.policy, SAMPLING), seed=[0])
     once = _weights(agent.actor)
     for old, new, mean in zip(before, once, _weights(agent.mean), strict=True):
@@ -45,7 +45,7 @@ def test_each_update_has_its_share_of_the_mean(agent: Agent, episodes: list[Epis
 
 
 def test_the_mean_is_what_is_measured_and_loaded(tmp_path: Path) -> None:
-    archer.train(_config(actor={"average": 0.05, "kl": 0.0}, iterations=2), tmp_path / "run")
+    archer.train(_config(actor={"average": 2.0, "kl": 0.0}, iterations=2), tmp_path / "run")
     checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
     policy, learner = Actor.from_pretrained(checkpoint / "actor"), Actor.from_pretrained(checkpoint / "learner")
@@ -60,9 +60,25 @@ def test_without_it_there_is_one_actor(tmp_path: Path) -> None:
     assert checkpoint is not None and not (checkpoint / "learner").exists()
 
 
+def test_a_mean_of_n_iterations_is_as_old_whatever_their_updates() -> None:
+    for config in (ActorConfig(average=2.0, updates=5), ActorConfig(average=0.5, updates=20)):
+        rate = config.average_rate
+        assert rate == pytest.approx(1 / 11)
+        # weights of k updates ago have the share rate · (1 - rate)^k, whose mean age is (1 - rate) / rate = 10 updates
+        assert sum(k * rate * (1 - rate) ** k for k in range(1000)) == pytest.approx(10)
+    assert ActorConfig(average=0.0).average_rate == 1
+
+
 @pytest.mark.parametrize(
-    "settings", [{"method": "reinforce"}, {"utterances": "fresh"}, {"method": "ppo", "utterances": "played"}]
+    ("settings", "averages"),
+    [
+        ({"method": "awr"}, True),
+        ({"method": "cloning", "advantage": "none"}, True),
+        ({"method": "awr", "utterances": "fresh"}, False),
+        ({"method": "ppo"}, False),
+        ({"method": "none"}, False),
+        ({"average": 0.0}, False),
+    ],
 )
-def test_who_learns_from_what_the_newest_weights_say_plays_with_them(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"average=0\.1 .* set average to 0"):
-        ActorConfig(average=0.1, **settings)
+def test_only_who_clones_what_was_played_plays_with_a_mean(settings: dict[str, Any], averages: bool) -> None:
+    assert ActorConfig(**settings).averages is averages

@@ -169,7 +169,7 @@ def test_a_run_under_way_is_taken_as_far_as_it_has_come(tmp_path: Path) -> None:
     (empty := tmp_path / "b").mkdir()
     (empty / "config.yaml").write_text(to_yaml(RunConfig(seed=1)))
     notes = compare([tmp_path]).notes
-    assert any("unfinished" in note and "1 of 20 iterations" in note for note in notes)
+    assert any("unfinished" in note and "1 of 30 iterations" in note for note in notes)
     assert any("no iteration finished yet" in note and str(empty) in note for note in notes)
 
 

@@ -155,7 +155,7 @@ EXACT: dict[str, Any] = {
     "supervised": {"matrix_lr": 0.0, "epochs": 5},
     **{part: {"matrix_lr": 0.0} for part in ("critic_start", "actor_start")},
     "critic": {"matrix_lr": 0.0, "accumulation": 2},
-    "actor": {"matrix_lr": 0.0, "accumulation": 2, "average": 0.5},
+    "actor": {"matrix_lr": 0.0, "accumulation": 2, "average": 1.0},
     "iterations": 2,
 }
 """Batches are cut alike in one process and in two."""

@@ -183,7 +183,7 @@ def _config(base: Path, **changes: Any) -> RunConfig:
     adapted = {
         "model": {"actor": str(base), "lora": {"rank": 4}},
         "rollout": {"layout": "chat", "max_tokens": 160},
-        "actor": {"average": 0.5},
+        "actor": {"average": 1.0},
         "supervised": {"epochs": 2},
     }
     return overlay(overlay(overlay(RunConfig(), SMALL, "test"), adapted, "test"), changes, "test")

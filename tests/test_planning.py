@@ -108,7 +108,7 @@ def test_eight_bits_adapters_and_copies(folder: Path) -> None:
     adapted = _plan(_config(folder, model={"lora": {"rank": 4}, "precision": "bfloat16"}))
     assert adapted.networks["frozen model"] == 2 * WEIGHTS
     assert adapted.networks["actor"] == 4 * LAYERS * 4 * (4 * 2 * WIDTH + 3 * (WIDTH + INNER))  # rank 4
-    copies = _plan(_config(folder, actor={"average": 0.1, "kl": 0.1}))
+    copies = _plan(_config(folder, actor={"average": 1.0, "kl": 0.1}))
     assert copies.networks["running mean of the actor"] == copies.networks["anchor"] == 4 * WEIGHTS
 
 

@@ -57,7 +57,7 @@ def update_actor(
             norm = descend(optimizers, _losses(agent, reference, episodes, siblings, credit, config, found))[0]
             agent.policy_version += 1
             if agent.mean is not None:
-                polyak_update(agent.mean, agent.actor, config.average)
+                polyak_update(agent.mean, agent.actor, config.average_rate)
             means = {key: sum(part[key] * weight for part, weight in found) for key in found[0][0]}
             metrics.append({**devices.merged(means), "grad_norm": norm})
     return {f"actor/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}

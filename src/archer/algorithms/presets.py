@@ -21,8 +21,8 @@ class Preset:
 
 
 def _archer(env: str | None) -> Settings:
-    """The defaults, and more iterations where there is more to learn."""
-    return _with(_start(env), iterations=40) if env == "twenty-questions" else _start(env)
+    """The defaults, and more games where there is more to learn: of 157 objects, few games show few."""
+    return _with(_start(env), rollout={"games": 192}, iterations=40) if env == "twenty-questions" else _start(env)
 
 
 def _start(env: str | None) -> Settings:
@@ -36,11 +36,11 @@ def _plain(env: str | None) -> Settings:
     not used."""
     return _with(
         _start(env),
-        rollout={"best_of": 0, "temperature": 1.0},
+        rollout={"games": 192, "best_of": 0, "temperature": 1.0},
         critic_start={"epochs": 0},
         actor_start={"epochs": 0},
         critic={"method": "td", "demonstrations": 0.0},
-        actor={"demonstrations": 0.0, "matrix_lr": 0.0},
+        actor={"demonstrations": 0.0, "matrix_lr": 0.0, "average": 0.0},
         iterations=40,
     )
 

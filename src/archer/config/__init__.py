@@ -74,7 +74,7 @@ class RunConfig:
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
-    iterations: Natural = 20
+    iterations: Natural = 30
     """Iterations of play and learning; 0 stops at the supervised start."""
     warmup: Natural = 0
     """First iterations, in which only the critic learns, so that the first advantages are not noise."""

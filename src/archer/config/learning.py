@@ -148,16 +148,22 @@ class ActorConfig(OptimizerConfig):
     """`awr` only: largest weight."""
     threshold: Annotated[float, Field(strict=True)] = 0.0
     """`filtered` only: advantage above which an utterance is cloned, in units of return."""
-    average: Fraction = 0.0
-    """The policy that plays, is measured and is kept is a running mean of the actor's weights, of which each update's
-    have this share; 0 for the newest weights themselves. `awr`, `filtered` and `cloning` only."""
+    average: Weight = 1.0
+    """`awr`, `filtered` and `cloning` of what was played only: the policy that plays, is measured and is kept is a
+    running mean of the actor's weights, which are this many iterations old on average; 0: the newest."""
     kl: Weight = 0.0
     """Weight of the KL divergence to the actor before the first game, in units of return per nat and utterance."""
 
     @property
     def averages(self) -> bool:
         """Whether a running mean of the actor's weights is the policy."""
-        return self.average > 0 and self.method != "none"
+        clones = self.method in ("awr", "filtered", "cloning") and self.utterances != "fresh"
+        return clones and self.average > 0  # others learn from what the newest weights say
+
+    @property
+    def average_rate(self) -> float:
+        """Step of the running mean after each update: with 1 / (1 + n) its weights are n updates old on average."""
+        return 1 / (1 + self.average * self.updates)
 
     @property
     def anchored(self) -> bool:
@@ -180,11 +186,6 @@ class ActorConfig(OptimizerConfig):
             )
         if self.advantage == "siblings" and self.siblings < 2:
             raise ValueError("advantage='siblings' compares siblings, so siblings must be at least 2")
-        if self.average and (fresh or self.method not in ("awr", "filtered", "cloning")):
-            raise ValueError(
-                f"average={self.average} lets a mean of earlier weights play, and method={self.method!r} on "
-                f"{self.utterances} utterances learns from what the newest say; set average to 0"
-            )
         if self.epochs > 1 and not (self.method == "ppo" and fresh):
             raise ValueError(
                 f"epochs={self.epochs} takes several steps on the same fresh utterances, which only method='ppo' "

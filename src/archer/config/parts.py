@@ -107,8 +107,9 @@ class DemonstrationsConfig:
 class RolloutConfig:
     """Playing."""
 
-    games: Natural = 192
-    """Games per iteration; 0 plays none and learns from the demonstrations alone."""
+    games: Natural = 48
+    """Games per iteration; 0 plays none and learns from the demonstrations alone. The fewer, the more is learned from
+    each, until it is learned by heart: more where no game is like another."""
     group: Positive = 1
     """Games of the same task seed: `games` of them are `games / group` tasks."""
     best_of: Natural = 5
