@@ -72,15 +72,13 @@ def table(stage: str, game: Episode, scores: Sequence[Score]) -> str:
     """One game, a row per turn."""
     rows = [f"**{stage}**: return {game.return_:g}", "", "| heard | said | Q | V | A |", "|---|---|---|---|---|"]
     for turn, score in zip(game.turns, scores, strict=True):
-        heard, said = (
-            printable(str(text)).replace("|", "\\|").replace("\n", " ")
-            for text in (turn.observation, turn.utterance.text)
-        )
+        heard, said = _cell(str(turn.observation)), _cell(str(turn.utterance.text))
         rows.append(f"| {heard} | {said} | {score.q:.1f} | {score.v:.1f} | {score.advantage:+.1f} |")
     return "\n".join([*rows, ""])
 
 
 def _cell(text: str) -> str:
+    """A text on one line of a table."""
     return printable(text).replace("|", "\\|").replace("\n", " ")
 
 
