@@ -51,7 +51,7 @@ def _config(folder: Path, **changes: Any) -> RunConfig:
     small = {
         "model": {"actor": str(folder)},
         "rollout": {"max_tokens": 64, "utterance_tokens": 8, "games": 4, "parallel": 4, "best_of": 0},
-        "critic": {"method": "td", "batch_turns": 4}, "actor": {"batch_turns": 4},
+        "critic": {"method": "td", "batch_turns": 4}, "actor": {"batch_turns": 4, "average": 0.0},
         "supervised": {"batch_games": 2}, "critic_start": {"batch_games": 2}, "actor_start": {"batch_games": 2},
     }  # fmt: skip
     return overlay(overlay(overlay(RunConfig(), small, "test"), ADAMW, "test"), changes, "test")
