@@ -77,16 +77,17 @@ def test_curves_grow_while_a_run_trains(page: Any, address: str, run: Path) -> N
     page.goto(address)
     page.wait_for_selector("canvas")
     assert page.locator("section.card").count() == 2  # evaluations and training games; q_loss holds nothing yet
-    assert "2 of 20" in page.locator("tbody").first.inner_text()
+    assert "2 of 30" in page.locator("tbody").first.inner_text()
     file = RunFolder(run).metrics_file
     before = file.read_text()
     row = {"iteration": 3, "games": 30, "rollout/return_mean": -5.0, "critic/q_loss": 1.0}
     write_text(file, before + json.dumps(row) + "\n")
     page.locator("section.card").nth(2).wait_for(timeout=15_000)
-    assert "3 of 20" in page.locator("tbody").first.inner_text()
+    assert "3 of 30" in page.locator("tbody").first.inner_text()
     write_text(file, before)
 
 
+@pytest.mark.slow
 def test_a_real_training_is_followed_without_loading_the_page_anew(page: Any, tmp_path: Path) -> None:
     settings = [
         "demonstrations.games=60", "rollout.games=8", "rollout.utterance_tokens=8", "critic.updates=1",
