@@ -55,7 +55,7 @@ class Online(Benchmark):
     )  # fmt: skip
     """Presets."""
     iterations: int = 0
-    """Iterations of 192 games; 0 for as many as each preset has."""
+    """Iterations, of as many games as each preset has; 0 for as many iterations as each has too."""
 
 
 @dataclass(frozen=True)

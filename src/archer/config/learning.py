@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 
 from archer.config.kinds import STRICT, BelowOne, Fraction, Natural, Norm, Positive, Rate, Weight
 
+CLONING = ("awr", "filtered", "cloning")
+"""Low levels that raise the likelihood of what was said, and so may learn from whoever said it."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class OptimizerConfig:
@@ -157,7 +160,7 @@ class ActorConfig(OptimizerConfig):
     @property
     def averages(self) -> bool:
         """Whether a running mean of the actor's weights is the policy."""
-        clones = self.method in ("awr", "filtered", "cloning") and self.utterances != "fresh"
+        clones = self.method in CLONING and self.utterances != "fresh"
         return clones and self.average > 0  # others learn from what the newest weights say
 
     @property
@@ -191,7 +194,7 @@ class ActorConfig(OptimizerConfig):
                 f"epochs={self.epochs} takes several steps on the same fresh utterances, which only method='ppo' "
                 "allows for; raise updates instead"
             )
-        if self.utterances == "best" and self.method not in ("cloning", "awr", "filtered"):
+        if self.utterances == "best" and self.method not in CLONING:
             raise ValueError(
                 f"method={self.method!r} would learn from a choice of games by their return; clone them instead"
             )
