@@ -99,7 +99,6 @@ def _check_same(there: Path, here: Path) -> None:
     _check_account(there)
 
 
-@pytest.mark.slow
 def test_without_lag_a_run_is_the_same_as_without_a_cluster(cluster: Machines, tmp_path: Path) -> None:
     config = _config(**CHOSEN, iterations=2)
     archer.train(config, tmp_path / "here")

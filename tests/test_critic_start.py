@@ -50,7 +50,6 @@ def test_the_critic_begins_with_what_the_demonstrations_were_worth(agent: Agent,
     assert values.v[first].mean().item() == pytest.approx(0.5 * won.mean(), abs=0.1)
 
 
-@pytest.mark.slow
 def test_truncated_demonstrations_are_worth_what_the_critic_expects_behind_them(
     agent: Agent, demonstrations: list[Episode]
 ) -> None:

@@ -229,7 +229,6 @@ def test_what_adapters_cannot_do_is_refused(changes: dict[str, Any], reason: str
         overlay(RunConfig(), changes, "test")
 
 
-@pytest.mark.slow
 def test_a_chat_model_learns_on_from_its_supervised_start(tmp_path: Path) -> None:
     """As with a model of one's own: fine-tuned on chats in full, exported, then reinforced through adapters."""
     config, start = fine_tune(tmp_path)

@@ -87,7 +87,6 @@ def test_what_cannot_be_recomputed_is_refused(actor: Actor) -> None:
         Passes(checkpointing=True).hidden(nn.Linear(1, 1), collate(_play(_actor("gpt2", actor, Passes()))))
 
 
-@pytest.mark.slow
 def test_compiled_passes_give_the_same_and_copies_are_compiled_too(
     actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

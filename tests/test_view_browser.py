@@ -87,7 +87,6 @@ def test_curves_grow_while_a_run_trains(page: Any, address: str, run: Path) -> N
     write_text(file, before)
 
 
-@pytest.mark.slow
 def test_a_real_training_is_followed_without_loading_the_page_anew(page: Any, tmp_path: Path) -> None:
     settings = [
         "demonstrations.games=60", "rollout.games=8", "rollout.utterance_tokens=8", "critic.updates=1",
