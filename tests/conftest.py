@@ -46,6 +46,12 @@ SAMPLING = Sampling(max_tokens=6)
 LIMITS = Limits(max_turns=50, max_tokens=160, parallel=4)
 
 
+@pytest.fixture(autouse=True)
+def _no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the learning curve takes as long as the rest of a small run; runs that tests share do draw it."""
+    monkeypatch.setattr("archer.measuring.plot_curve", lambda *arguments, **more: None)
+
+
 @pytest.fixture(scope="session")
 def actor() -> Actor:
     """An untrained two-layer decoder that knows the words of ``Echo``."""

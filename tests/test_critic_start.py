@@ -66,7 +66,8 @@ def test_truncated_demonstrations_are_worth_what_the_critic_expects_behind_them(
     assert agent.target_critic is not None
     agent.target_critic.set_units(-1.0, 1.0)
     config = CriticConfig(discount=0.8, answer_weight=0.0)
-    start_critic(agent, cut, CriticStartConfig(epochs=20, batch_games=5), config, seed=[0], report=lambda _: None)
+    start = CriticStartConfig(epochs=20, batch_games=5, matrix_lr=0.0)
+    start_critic(agent, cut, start, config, seed=[0], report=lambda _: None)
     with torch.no_grad():
         values, targets = agent.learned_critic(collate(cut)), agent.target_critic(collate(cut))
     assert values.q.mean().item() < -3.0  # two turns alone: -1 and -1.8

@@ -72,7 +72,6 @@ def in_small(monkeypatch: pytest.MonkeyPatch) -> None:
         return train(None if resume else _small(config or RunConfig()), *arguments, resume=resume, **more)
 
     monkeypatch.setattr(archer.training, "train", little)
-    monkeypatch.setattr(archer.measuring, "plot_curve", lambda *arguments, **more: None)  # as long as all the rest
     for forbidden in ("archer.view.server.serve", "archer.benchmarks.bench.bench"):  # for ever, and for minutes
         monkeypatch.setattr(forbidden, _refuse)
     for module, name, place in (

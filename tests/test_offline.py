@@ -25,7 +25,10 @@ from tests.test_learning import TASK
 from tests.test_training import _fingerprint
 from tests.worlds import TwoSteps
 
-SMALL: dict[str, Any] = {"iterations": 4, "warmup": 1, "critic": {"updates": 2}, "actor": {"updates": 1}}
+SMALL: dict[str, Any] = {
+    "iterations": 4, "warmup": 1, "supervised": {"epochs": 2}, "critic": {"updates": 2}, "actor": {"updates": 1},
+    "eval": {"final_games": 40},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,8 @@ def offline(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             data,
             iterations=30,
             warmup=10,
-            critic={"updates": 10},
+            supervised={"epochs": 8},
+            critic={"updates": 6},
             actor={"beta": 4.0, "updates": 2},
         ),
         run,
@@ -210,6 +214,9 @@ def test_the_command_learns_from_files_and_goes_on_online(
         "supervised.epochs=2",
         "eval.final_games=4",
         "eval.every=0",
+        "model.tiny.layers=1",
+        "model.tiny.width=32",
+        "model.tiny.heads=2",
     ]
     main(["train", "--offline", str(data), "--run", str(tmp_path / "off"), *small, "rollout.max_tokens=64"])
     assert "demonstrations" in capsys.readouterr().out

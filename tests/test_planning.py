@@ -243,9 +243,12 @@ def test_bytes_as_people_write_them() -> None:
 
 
 def test_the_command(folder: Path, command: Command, tmp_path: Path) -> None:
+    shape = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(shape | {"num_hidden_layers": 1}))
     settings = [
         f"model.actor={folder}", "demonstrations.games=0", "critic_start.epochs=0", "actor_start.epochs=0",
         "rollout.max_tokens=64", "rollout.games=4", "rollout.best_of=0", "critic.batch_turns=4", "actor.batch_turns=4",
+        *(f"{part}.matrix_lr=0" for part in ADAMW),
     ]  # fmt: skip
     told = command("plan", "--memory", "4GB", "--turns", "2", "--set", *settings)
     assert told.code == 0
