@@ -16,7 +16,7 @@ WIDE = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "
 CHAT: dict[str, Any] = {
     "env": {"name": "tests.worlds:TwoSteps"},
     "rollout": {"layout": "chat", "max_tokens": 160, "utterance_tokens": 8, "games": 16},
-    "iterations": 8,
+    "iterations": 5,
     "warmup": 1,
 }
 CLONED: dict[str, Any] = {
