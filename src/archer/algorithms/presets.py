@@ -137,13 +137,15 @@ def _on_policy(env: str | None) -> Settings:
     """What methods without replay share: they learn from the newest games, PPO's clip, then forget them."""
     return _with(
         _plain(env),
+        rollout={"games": 96},
         critic={"lr": 1e-3, "matrix_lr": 2e-3},
         actor={
             "method": "ppo", "utterances": "played", "updates": 16, "batch_turns": 512, "newest_turns": 1_000_000,
-            "lr": 1e-3, "kl": 0.02,
+            "lr": 2e-4, "kl": 0.02,
         },
         replay_turns=0,
         warmup=2,
+        iterations=80,
     )  # fmt: skip
 
 
