@@ -141,7 +141,7 @@ def _reached(found: Comparison) -> str:
                 f"{np.mean([repeat.run.seconds[-1] for repeat in method.repeats]) / 60:.0f}",
             ]
         )
-    return table(rows)
+    return _table(rows)
 
 
 def _games(found: Comparison) -> str:
@@ -149,7 +149,7 @@ def _games(found: Comparison) -> str:
     rows = [["games to", *(f"{level:g}" for level in found.levels)], ["---"] * (1 + len(found.levels))]
     for method in sorted(found.methods, key=_end, reverse=True):
         rows.append([f"`{method.label}`", *(cost_text(found.levels[level][method.label]) for level in found.levels)])
-    return table(rows)
+    return _table(rows)
 
 
 def _ratios(found: Comparison) -> str:
@@ -161,13 +161,12 @@ def _ratios(found: Comparison) -> str:
             rows.append(
                 [f"`{method.label}`", *(ratio_text(found.ratios[level][method.label]) for level in found.ratios)]
             )
-    return table(rows)
+    return _table(rows)
 
 
 def _end(method: Method) -> float:
     return -np.inf if method.final is None else method.final.value
 
 
-def table(rows: Iterable[Sequence[str]]) -> str:
-    """Markdown of rows, the second of which is the line below the header."""
+def _table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
