@@ -169,7 +169,9 @@ def test_logging_draws_no_random_numbers_and_changes_no_weight(agent: Agent, epi
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "run"
     # Few iterations: where every game is won, no critic can show what it knows.
-    settings: dict[str, Any] = {"rollout": {"games": 32}, "iterations": 4, "critic": {"updates": 10}}
+    settings: dict[str, Any] = {
+        "supervised": {"epochs": 20}, "rollout": {"games": 32}, "iterations": 4, "critic": {"updates": 10, "lr": 1e-3},
+    }  # fmt: skip
     archer.train(_config("archer-reinforce", "tests.worlds:TwoSteps", **settings), run)
     return run
 

@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
     "env": {"name": "tests.worlds:TwoSteps"},
     "model": {"tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},
     "demonstrations": {"games": 64},
-    "supervised": {"epochs": 4, "batch_games": 16, "lr": 5e-3},
+    "supervised": {"epochs": 20, "batch_games": 16, "lr": 5e-3},
     "rollout": {"games": 16, "parallel": 8, "utterance_tokens": 6, "max_tokens": 64},
     "critic_start": {"epochs": 1},
     "critic": {"updates": 4, "batch_turns": 32, "lr": 3e-3, "demonstrations": 0.25},
