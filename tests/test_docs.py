@@ -15,7 +15,6 @@ import yaml
 import archer.api
 import archer.collecting
 import archer.doctoring
-import archer.measuring
 import archer.training
 from archer.config import RunConfig
 from archer.settings import ARGUMENTS, flatten, overlay, to_dict

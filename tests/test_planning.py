@@ -39,12 +39,16 @@ ADAMW = {name: {"matrix_lr": 0.0} for name in ("supervised", "critic_start", "ac
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model's description, and nothing else."""
+    _describe(tmp_path, LAYERS)
+    return tmp_path
+
+
+def _describe(folder: Path, layers: int) -> None:
     shape = {
-        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS,
+        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": layers,
         "num_attention_heads": 2, "vocab_size": WORDS, "max_position_embeddings": 256, "tie_word_embeddings": True,
     }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(shape))
-    return tmp_path
+    (folder / "config.json").write_text(json.dumps(shape))
 
 
 def _config(folder: Path, **changes: Any) -> RunConfig:
@@ -243,8 +247,7 @@ def test_bytes_as_people_write_them() -> None:
 
 
 def test_the_command(folder: Path, command: Command, tmp_path: Path) -> None:
-    shape = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(shape | {"num_hidden_layers": 1}))
+    _describe(folder, layers=1)  # enough for what it says
     settings = [
         f"model.actor={folder}", "demonstrations.games=0", "critic_start.epochs=0", "actor_start.epochs=0",
         "rollout.max_tokens=64", "rollout.games=4", "rollout.best_of=0", "critic.batch_turns=4", "actor.batch_turns=4",
