@@ -69,10 +69,18 @@ def keep(run: Path, kept: Path) -> None:
     write_text(part / folder.config_file.name, to_yaml(config))
     summary = json.loads(folder.summary_file.read_text(encoding="utf-8"))
     write_json(part / folder.summary_file.name, {k: v for k, v in summary.items() if k not in ("run", "curve")})
-    asked = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
-    write_text(part / "commit", commit)
+    write_text(part / "commit", _commit())
     part.rename(kept)
+
+
+def _commit() -> str:
+    """The commit that runs are trained at; what is changed in the package beside it is said, not what is kept."""
+
+    def git(*arguments: str) -> str:
+        root = Path(__file__).parent.parent
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    return f"{git('rev-parse', '--short', 'HEAD')}{'-dirty' if git('status', '--porcelain', '--', 'src') else ''}\n"
 
 
 def write_curves(kept: Path, path: Path) -> None:
@@ -141,7 +149,7 @@ def _reached(found: Comparison) -> str:
                 f"{np.mean([repeat.run.seconds[-1] for repeat in method.repeats]) / 60:.0f}",
             ]
         )
-    return _table(rows)
+    return table(rows)
 
 
 def _games(found: Comparison) -> str:
@@ -149,7 +157,7 @@ def _games(found: Comparison) -> str:
     rows = [["games to", *(f"{level:g}" for level in found.levels)], ["---"] * (1 + len(found.levels))]
     for method in sorted(found.methods, key=_end, reverse=True):
         rows.append([f"`{method.label}`", *(cost_text(found.levels[level][method.label]) for level in found.levels)])
-    return _table(rows)
+    return table(rows)
 
 
 def _ratios(found: Comparison) -> str:
@@ -161,12 +169,13 @@ def _ratios(found: Comparison) -> str:
             rows.append(
                 [f"`{method.label}`", *(ratio_text(found.ratios[level][method.label]) for level in found.ratios)]
             )
-    return _table(rows)
+    return table(rows)
 
 
 def _end(method: Method) -> float:
     return -np.inf if method.final is None else method.final.value
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Markdown of rows of cells, the second of which is the line below the heads."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

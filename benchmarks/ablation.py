@@ -1,0 +1,217 @@
+"""What each part of `archer` is worth: the recipe without one of them, and the paper's method with one of them.
+
+    python benchmarks/ablation.py --seeds 3
+
+The runs of a seed go on from the supervised start that `sample_efficiency.py` goes on from too and play the same number
+of games. What `archer` learns before its first game is learned once per seed: variants that do not change it go on from
+there. All can be stopped and go on. Of a finished run, what the tables read is kept in benchmarks/kept_ablation. The
+tables of docs/results.md are written anew from all that is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from results import PAGE, SMOOTH, keep, replace_block, table
+from running import task, train_all, train_starts
+
+from archer.comparison.compare import compare
+from archer.comparison.intervals import estimate
+from archer.comparison.methods import Method
+from archer.report.comparison_tables import estimate_text
+
+KEPT = Path(os.path.relpath(Path(__file__).parent / "kept_ablation"))
+"""What is kept of finished runs: TASK/RECIPE/VARIANT/seed-N."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe with one part less, or one more."""
+
+    what: str
+    settings: tuple[str, ...] = ()
+    before: bool = False
+    """Whether that changes what is learned before the first game."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A preset, and what is left out of it or added to it; the variant ``whole`` is the recipe itself."""
+
+    preset: str
+    games: int
+    """Games that each run plays, and ``each`` of them an iteration."""
+    each: int
+    settings: tuple[str, ...]
+    variants: Mapping[str, Variant]
+    begins: bool
+    """Whether it learns from the demonstrations' rewards before its first game."""
+
+
+WITHOUT = Recipe(
+    "archer",
+    768,
+    48,
+    (),
+    {
+        "whole": Variant("`archer`"),
+        "starts": Variant(
+            "nothing learned from rewards before the first game",
+            ("critic_start.epochs=0", "actor_start.epochs=0"),
+            before=True,
+        ),
+        "actor-start": Variant("the actor begins as the supervised start", ("actor_start.epochs=0",), before=True),
+        "demonstrations": Variant(
+            "no demonstrations in the batches", ("critic.demonstrations=0.0", "actor.demonstrations=0.0")
+        ),
+        "retrace": Variant("one-step TD", ("critic.method=td", "critic.trace=0.0")),
+        "choice": Variant("games are played without the critic's choice", ("rollout.best_of=0",)),
+        "awr": Variant(
+            "REINFORCE on fresh siblings, as `archer-reinforce`",
+            (
+                "actor.method=reinforce", "actor.utterances=fresh", "actor.advantage=siblings", "actor.kl=0.1",
+                "actor.updates=4", "actor.batch_turns=192", "actor.newest_turns=2000", "actor.demonstrations=0.0",
+                "actor.matrix_lr=0.0",
+            ),
+        ),
+        "answers": Variant("the critic does not predict answers", ("critic.answer_weight=0.0",), before=True),
+        "muon": Variant(
+            "AdamW alone, at 1e-3", ("critic.matrix_lr=0.0", "actor.matrix_lr=0.0", "critic.lr=1e-3", "actor.lr=1e-3")
+        ),
+        "cool": Variant("temperature 1", ("rollout.temperature=1.0",)),
+        "old-games": Variant("learned from the newest games alone", ("replay_turns=0",)),
+        "few-games": Variant("192 games an iteration", ("rollout.games=192", "iterations=4", "eval.every=1")),
+        "average": Variant("the newest weights play", ("actor.average=0.0",)),
+    },
+    begins=True,
+)  # fmt: skip
+WITH = Recipe(
+    "archer-reinforce",
+    1536,
+    128,
+    (
+        "critic.trace=0.0", "critic.discount=0.95", "critic.answer_weight=0.0", "critic.matrix_lr=0.0",
+        "critic.updates=50", "actor.siblings=1", "actor.advantage=value", "actor.updates=3", "actor.kl=0.0",
+    ),
+    {
+        "whole": Variant("the paper's method"),
+        "lambda": Variant("λ-returns, λ = .9", ("critic.trace=0.9",)),
+        "retrace": Variant("Retrace, λ = .95", ("critic.method=retrace", "critic.trace=0.95")),
+        "siblings": Variant(
+            "4 siblings, each against the mean of the others", ("actor.siblings=4", "actor.advantage=siblings")
+        ),
+        "kl": Variant("KL to the supervised start, weight .1", ("actor.kl=0.1",)),
+        "answers": Variant("the critic predicts answers", ("critic.answer_weight=1.0",)),
+        "muon": Variant("Muon for the critic's matrices", ("critic.matrix_lr=2e-3",)),
+        "choice": Variant("games are played with the critic's choice among 5", ("rollout.best_of=5",)),
+        "few-games": Variant("48 games an iteration", ("rollout.games=48", "iterations=32", "eval.every=8")),
+        "critic-start": Variant("the critic begins with the demonstrations' returns", ("critic_start.epochs=1",)),
+        "starts": Variant(
+            "critic and actor learn from the demonstrations' rewards before the first game",
+            ("critic_start.epochs=1", "actor_start.epochs=1"),
+        ),
+        "demonstrations": Variant("a quarter demonstrations in the critic's batches", ("critic.demonstrations=0.25",)),
+        "awr": Variant(
+            "AWR on what was played",
+            (
+                "actor.method=awr", "actor.utterances=played", "actor.updates=40", "actor.batch_turns=384",
+                "actor.newest_turns=6000", "actor.matrix_lr=1e-3",
+            ),
+        ),
+    },
+    begins=False,
+)  # fmt: skip
+RECIPES: Mapping[str, Recipe] = {"without": WITHOUT, "with": WITH}
+"""`archer` without one of its parts; the paper's method with one of ours. The latter is `archer-reinforce`, learning
+rates and all, with one-step TD, one utterance sampled per state and its advantage over V, and neither KL nor Muon nor
+answers to predict: the published rates teach the built-in models nothing in so few games."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Recipes × variants × seeds on one task."""
+
+    env: str = "twenty-questions-10"
+    """Task."""
+    seeds: int = 3
+    """How many seeds, from 0 on."""
+    jobs: int = 2
+    """Runs at once, one thread each."""
+    runs: Path = Path("runs/benchmark")
+    """Folder of all runs; its starts are those of `sample_efficiency.py`."""
+
+
+def main() -> None:
+    """Train what is missing, then write the tables."""
+    chosen = tyro.cli(Ablation, description=__doc__)
+    folder, kept = chosen.runs / chosen.env, KEPT / chosen.env
+    starts = {seed: folder / "starts" / f"seed-{seed}" for seed in range(chosen.seeds)}
+    begun = {seed: folder / "begun" / f"seed-{seed}" for seed in range(chosen.seeds)}
+    train_starts(chosen.jobs, chosen.env, starts)
+    train_all(
+        chosen.jobs,
+        {
+            run: ["--preset", "archer", *task(chosen.env, seed), "--start-from", str(starts[seed]),
+                  "--set", "threads=1", "iterations=0"]
+            for seed, run in begun.items()
+        },
+    )  # fmt: skip
+    missing = {
+        Path(name, variant, f"seed-{seed}"): [
+            "--preset", recipe.preset, *task(chosen.env, seed),
+            "--start-from", str((begun if recipe.begins and not one.before else starts)[seed]),
+            "--set", "threads=1", "eval.every=4", f"rollout.games={recipe.each}",
+            f"iterations={recipe.games // recipe.each}", *recipe.settings, *one.settings,
+        ]
+        for seed in range(chosen.seeds)
+        for name, recipe in RECIPES.items()
+        for variant, one in recipe.variants.items()
+        if not (kept / name / variant / f"seed-{seed}").exists()
+    }  # fmt: skip
+    runs = folder / "ablation"
+    train_all(
+        chosen.jobs,
+        {runs / run: arguments for run, arguments in missing.items()},
+        lambda run: keep(run, kept / run.relative_to(runs)),
+    )
+    tables = [_ablated(kept / name, recipe) for name, recipe in RECIPES.items()]
+    replace_block(PAGE, f"{chosen.env} ablation", "\n\n".join(tables))
+
+
+def _ablated(kept: Path, recipe: Recipe) -> str:
+    """Markdown of what each variant of a recipe reached, and how far that is from the whole of it, seed by seed."""
+    found: dict[str, Method] = {}
+    games = recipe.games
+    for variant in recipe.variants:
+        if (kept / variant).is_dir():
+            (found[variant],) = compare([kept / variant], smooth=SMOOTH).methods
+    whole = {repeat.seed: repeat.run.final for repeat in found["whole"].repeats}
+    rows = [
+        ["", "seeds", "before the first game", f"at {games / 2:,.0f} games", f"after {games:,}, 1,000 held-out games",
+         "difference, seed by seed"],
+        ["---"] * 6,
+    ]  # fmt: skip
+    for variant, method in found.items():
+        half = estimate([float(repeat.at("games", np.array([games / 2]))[0]) for repeat in method.repeats])
+        pairs = [(repeat.run.final, whole.get(repeat.seed)) for repeat in method.repeats]
+        apart = [mine - other for mine, other in pairs if mine is not None and other is not None]
+        rows.append(
+            [
+                recipe.variants[variant].what,
+                str(len(method.repeats)),
+                f"{method.start.value:.2f}",
+                estimate_text(half),
+                estimate_text(method.final),
+                "" if variant == "whole" or not apart else estimate_text(estimate(apart)),
+            ]
+        )
+    return table(rows)
+
+
+if __name__ == "__main__":
+    main()
