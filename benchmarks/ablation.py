@@ -55,7 +55,7 @@ class Recipe:
 
 WITHOUT = Recipe(
     "archer",
-    768,
+    576,
     48,
     (),
     {
@@ -85,7 +85,7 @@ WITHOUT = Recipe(
         ),
         "cool": Variant("temperature 1", ("rollout.temperature=1.0",)),
         "old-games": Variant("learned from the newest games alone", ("replay_turns=0",)),
-        "few-games": Variant("192 games an iteration", ("rollout.games=192", "iterations=4", "eval.every=1")),
+        "few-games": Variant("192 games an iteration", ("rollout.games=192", "iterations=3", "eval.every=1")),
         "average": Variant("the newest weights play", ("actor.average=0.0",)),
     },
     begins=True,
