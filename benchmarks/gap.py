@@ -62,7 +62,10 @@ def main(runs: tyro.conf.Positional[tuple[Path, ...]], /) -> None:
 
 def column(games: Sequence[Episode], objects: Sequence[str], best: float) -> dict[str, str]:
     """What a stage's games lose, by kind of utterance, and what their mean return is short of the best."""
-    priced = [prices(game, objects) for game in games]
+    priced = [
+        prices([str(turn.utterance.text) for turn in game.turns], str(game.turns[-1].info["target"]), objects)
+        for game in games
+    ]
     count = Counter(one.kind for game in priced for one in game)
     lost = {kind: sum(one.price for game in priced for one in game if one.kind == kind) / len(games) for kind in KINDS}
     short = best - sum(game.return_ for game in games) / len(games)
@@ -73,12 +76,13 @@ def column(games: Sequence[Episode], objects: Sequence[str], best: float) -> dic
     }
 
 
-def prices(game: Episode, objects: Sequence[str]) -> list[Priced]:
-    """The price of each utterance of a game."""
-    possible, said, found = mask_of(tuple(objects)), set[Meaning](), []
-    target = mask_of((str(game.turns[-1].info["target"]),))
-    for turn in game.turns:
-        meaning = understand(str(turn.utterance.text))
+def prices(utterances: Sequence[str], target: str, objects: Sequence[str]) -> list[Priced]:
+    """The price of each utterance of a game whose hidden object is ``target``, one of ``objects``."""
+    possible, hidden = mask_of(tuple(objects)), mask_of((target,))
+    said: set[Meaning] = set()
+    found = []
+    for utterance in utterances:
+        meaning = understand(utterance)
         everything, loses = possible.bit_count(), possible.bit_count()
         match meaning:
             case AsksFor(attribute):
@@ -97,7 +101,7 @@ def prices(game: Episode, objects: Sequence[str]) -> list[Priced]:
             said.add(meaning)
         after = sum(best_question(part)[0] for part in parts)
         found.append(Priced(kind, (loses + after - best_question(possible)[0]) / everything))
-        (possible,) = (part for part in parts if part & target)
+        (possible,) = (part for part in parts if part & hidden)
     return found
 
 

@@ -49,8 +49,8 @@ def levels_of(found: Comparison, against: str) -> list[float]:
 
 
 COLUMNS = (
-    "iteration", "games", "warmup", "rollout/tokens", "rollout/return_mean", "eval/return_mean", "eval/return_ci95",
-    "time/start_s", "time/iteration_s",
+    "iteration", "games", "warmup", "rollout/length", "rollout/tokens", "rollout/return_mean", "eval/return_mean",
+    "eval/return_ci95", "time/start_s", "time/iteration_s",
 )  # fmt: skip
 """Of a run's metrics, what a comparison reads."""
 
@@ -93,6 +93,7 @@ def write_curves(kept: Path, path: Path) -> None:
             "commit": (run / "commit").read_text(encoding="utf-8").strip(),
             "games": [0.0, *curve.games.tolist()],
             "return": [curve.start, *curve.returns.tolist()],
+            "turns": [0.0, *curve.turns.tolist()],
             "tokens": [0.0, *curve.tokens.tolist()],
             "seconds": [0.0, *curve.seconds.tolist()],
             "final": curve.final,
@@ -133,9 +134,10 @@ def _reached(found: Comparison) -> str:
     rows = [
         [
             "method", "seeds", "start", "end, 1,000 held-out games",
-            *(f"at {cost.amount:,.0f} games" for cost in on_the_way), "million tokens", "minutes",
+            *(f"at {cost.amount:,.0f} games" for cost in on_the_way),
+            "thousand turns", "million tokens", "minutes",
         ],
-        ["---"] * (6 + len(on_the_way)),
+        ["---"] * (7 + len(on_the_way)),
     ]  # fmt: skip
     for method in sorted(found.methods, key=_end, reverse=True):
         rows.append(
@@ -145,6 +147,7 @@ def _reached(found: Comparison) -> str:
                 f"{method.start.value:.2f}",
                 estimate_text(method.final),
                 *(estimate_text(cost.returns[method.label]) for cost in on_the_way),
+                f"{np.mean([repeat.run.turns[-1] for repeat in method.repeats]) / 1e3:.1f}",
                 f"{np.mean([repeat.run.tokens[-1] for repeat in method.repeats]) / 1e6:.2f}",
                 f"{np.mean([repeat.run.seconds[-1] for repeat in method.repeats]) / 60:.0f}",
             ]

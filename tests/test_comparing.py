@@ -31,6 +31,7 @@ def _run(
     seed: int = 0,
     games: int = 100,
     tokens: float = 1000.0,
+    length: float = 5.0,
     seconds: float = 2.0,
     start: float = -20.0,
     final: float | None = -1.0,
@@ -45,7 +46,7 @@ def _run(
     rows += [
         {
             "iteration": n, "rollout/return_mean": value, "games": float(n * games), "rollout/tokens": tokens,
-            "time/iteration_s": seconds,
+            "rollout/length": length,            "time/iteration_s": seconds,
         }
         for n, value in enumerate(returns, start=1)
     ]  # fmt: skip
@@ -121,12 +122,13 @@ def test_where_the_critic_chose_what_was_played_evaluations_are_the_curve(tmp_pa
     (method,) = compare([tmp_path], smooth=1).methods
     repeat = method.repeats[0].run
     assert (repeat.start, repeat.returns.tolist(), repeat.games.tolist()) == (-7.0, [-6.0, -4.0], [100, 300])
+    assert repeat.turns.tolist() == [500, 1500]  # 100 games of 5 turns an iteration
     assert repeat.tokens.tolist() == [1000, 3000] and repeat.seconds.tolist() == [12, 16]  # 10 s and 2 s an iteration
 
 
-def test_returns_at_equal_games_tokens_and_seconds(tmp_path: Path) -> None:
-    _run(tmp_path / "a", [-10.0, -6.0], preset="ppo", tokens=1000, seconds=2)
-    _run(tmp_path / "b", [-8.0, -4.0, -2.0, 0.0], preset="grpo", tokens=500, seconds=1)
+def test_returns_at_equal_games_turns_tokens_and_seconds(tmp_path: Path) -> None:
+    _run(tmp_path / "a", [-10.0, -6.0], preset="ppo", length=6.0, tokens=1000, seconds=2)
+    _run(tmp_path / "b", [-8.0, -4.0, -2.0, 0.0], preset="grpo", length=4.0, tokens=500, seconds=1)
     found = compare([tmp_path], smooth=1)
     at = {
         (cost.axis, cost.amount): {name: one and one.value for name, one in cost.returns.items()}
@@ -134,6 +136,7 @@ def test_returns_at_equal_games_tokens_and_seconds(tmp_path: Path) -> None:
     }
     assert at["games", 200.0] == {"ppo": -6.0, "grpo": -4.0}  # as far as both have come
     assert at["games", 50.0] == {"ppo": -15.0, "grpo": -14.0}  # half-way from the start, -20, to the first iteration
+    assert at["turns", 1200.0] == {"ppo": -6.0, "grpo": -2.0}  # 2 iterations of 600, 3 of 400
     assert at["tokens", 2000.0] == {"ppo": -6.0, "grpo": 0.0}
     assert at["seconds", 4.0] == {"ppo": -6.0, "grpo": 0.0}
 

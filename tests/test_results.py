@@ -11,6 +11,8 @@ import pytest
 
 from archer.comparison.curves import read_run
 from archer.config import RunConfig
+from archer.envs.twenty_questions.env import TwentyQuestions
+from archer.envs.twenty_questions.players import InformedQuestioner, guess
 from archer.files import write_json, write_text
 from archer.settings import to_yaml
 from archer.storage import read_shard
@@ -27,6 +29,7 @@ def _run(path: Path, preset: str, seed: int, ends: float) -> Path:
             {
                 "iteration": number,
                 "games": 10 * number,
+                "rollout/length": 2.0,
                 "rollout/tokens": 30.0,
                 "rollout/return_mean": -9.0,
                 "eval/return_mean": -10 + (ends + 10) * number / 4,
@@ -53,7 +56,7 @@ def test_what_is_kept_is_what_a_comparison_reads(results: object, tmp_path: Path
     results.keep(run, kept)  # type: ignore[attr-defined]
     whole, part = read_run(run), read_run(kept)
     assert whole is not None and part is not None
-    for name in ("games", "tokens", "seconds", "returns"):
+    for name in ("games", "turns", "tokens", "seconds", "returns"):
         assert getattr(whole, name).tolist() == getattr(part, name).tolist()
     assert (whole.start, whole.final, whole.config) == (part.start, part.final, part.config)
     assert "actor/loss" not in (kept / "metrics.jsonl").read_text()
@@ -62,6 +65,7 @@ def test_what_is_kept_is_what_a_comparison_reads(results: object, tmp_path: Path
     curve = json.loads((tmp_path / "results.json").read_text())["curves"][0]
     assert (curve["task"], curve["method"], curve["seed"]) == ("toy", "archer", 3)
     assert curve["games"] == [0, 10, 20, 30, 40] and curve["return"] == [-10, -8, -6, -4, -2]
+    assert curve["turns"] == [0, 20, 40, 60, 80]
     assert curve["final"] == -2.0 and curve["commit"]
 
 
@@ -98,3 +102,34 @@ def test_conversations_of_one_task_at_every_stage(
     for row in rows:  # A = Q - V, each rounded
         q, v, advantage = (float(cell) for cell in row.split("|")[3:6])
         assert abs(q - v - advantage) < 0.16
+
+
+def test_prices_of_utterances_add_up_to_what_games_are_short_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    gap = importlib.import_module("gap")
+    env = TwentyQuestions("ten")
+    first, other = env.objects[0], env.objects[3]
+    best = [gap.prices(_said(env, target, []), target, env.objects) for target in env.objects]
+    assert all(one.price == pytest.approx(0.0) for game in best for one in game)
+
+    wasted = ["Is it nice?", guess(first), guess(first)]
+    priced = gap.prices(_said(env, other, wasted), other, env.objects)
+    assert [one.kind for one in priced[:3]] == [gap.NO_ANSWER, gap.GUESS, gap.AGAIN]
+    assert priced[0].price == priced[2].price == 1.0  # a question that tells nothing costs itself
+
+    games = {target: _said(env, target, wasted) for target in env.objects}
+    lost = sum(one.price for target, game in games.items() for one in gap.prices(game, target, env.objects))
+    short = sum(env.reference_return() + len(game) - 1 for game in games.values())  # -1 for all questions but the last
+    assert lost == pytest.approx(short)
+
+
+def _said(env: TwentyQuestions, target: str, wasted: list[str]) -> list[str]:
+    """A game of the best player, who is made to say something else first."""
+    observation, _ = env.reset(options={"target": target})
+    player, said, over = InformedQuestioner(env.objects), list[str](), False
+    while not over:
+        best = player(observation)
+        said.append(wasted[len(said)] if len(said) < len(wasted) else best)
+        player._listener.asked = said[-1]
+        observation, _, over, _, _ = env.step(said[-1])
+    return said

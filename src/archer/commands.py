@@ -226,7 +226,7 @@ class Compare:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run folders, or folders that hold some at any depth."""
-    axis: Literal["games", "tokens", "seconds"] = "games"
+    axis: Literal["games", "turns", "tokens", "seconds"] = "games"
     """What is spent: the axis of the picture, and what it takes to a return."""
     smooth: int = 5
     """Iterations in the centred mean of a curve, an odd number; 1 leaves it as it is."""

@@ -17,8 +17,8 @@ from archer.comparison.intervals import Floats
 from archer.config import RunConfig
 from archer.runfolder import RunFolder
 
-Axis = Literal["games", "tokens", "seconds"]
-AXES: tuple[Axis, ...] = ("games", "tokens", "seconds")
+Axis = Literal["games", "turns", "tokens", "seconds"]
+AXES: tuple[Axis, ...] = ("games", "turns", "tokens", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class RunCurve:
     task: str
     games: Floats
     """Games played so far, warm-up included."""
+    turns: Floats
+    """Utterances said in these games so far, each of which the environment was asked to answer."""
     tokens: Floats
     """Tokens said in these games so far; siblings, which are sampled to learn from and never said, are not in it."""
     seconds: Floats
@@ -97,6 +99,7 @@ def read_run(path: Path) -> RunCurve | None:
         config=config,
         task=str((summary or {}).get("task", config.env.name)),
         games=games[points],
+        turns=np.cumsum(_column(folder, played, "rollout/length") * np.diff(games, prepend=0.0))[points],
         tokens=np.cumsum(_column(folder, played, "rollout/tokens"))[points],
         seconds=began + np.cumsum(_column(folder, played, "time/iteration_s"))[points],
         returns=returns,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from archer.comparison.curves import Axis, RunCurve
+from archer.comparison.curves import AXES, Axis, RunCurve
 from archer.comparison.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
 from archer.settings import flatten, to_dict
 
@@ -40,7 +40,10 @@ class Repeat:
 
     def spent(self, axis: Axis) -> Floats:
         """What was spent up to each iteration, shape [iterations]."""
-        own: Mapping[Axis, Floats] = {"games": self.run.games, "tokens": self.run.tokens, "seconds": self.run.seconds}
+        run = self.run
+        own: Mapping[Axis, Floats] = {
+            "games": run.games, "turns": run.turns, "tokens": run.tokens, "seconds": run.seconds
+        }  # fmt: skip
         return own[axis] + self.before[axis]
 
     def at(self, axis: Axis, amounts: Floats) -> Floats:
@@ -101,8 +104,10 @@ def group(curves: Sequence[RunCurve], *, smooth: int, count_demonstrations: bool
                 f"{repeats[seed].run.path} and {curve.path} are the same seed ({seed}) of the same method ({label}): "
                 "leave one of them out, since seeds are the repeats"
             )
-        before = float(curve.demonstrations if count_demonstrations else 0)
-        repeats[seed] = Repeat(curve, smoothed(curve.returns, smooth), {"games": before, "tokens": 0.0, "seconds": 0.0})
+        before = dict.fromkeys(AXES, 0.0)
+        if count_demonstrations:
+            before["games"] = float(curve.demonstrations)
+        repeats[seed] = Repeat(curve, smoothed(curve.returns, smooth), before)
     return tuple(_method(label, [repeats[seed] for seed in sorted(repeats)]) for label, repeats in groups.items())
 
 

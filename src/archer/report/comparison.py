@@ -17,7 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "-.")
 """A second style makes twelve lines of six colours; dashes are for what is constant."""
 
-COLUMNS = ("method", "seed", "iteration", "games", "tokens", "seconds", "return", "smoothed")
+COLUMNS = ("method", "seed", "iteration", "games", "turns", "tokens", "seconds", "return", "smoothed")
 
 
 def write_comparison(found: Comparison, folder: Path) -> None:
@@ -81,6 +81,6 @@ def write_csv(found: Comparison, path: Path) -> None:
         for method in found.methods:
             for repeat in method.repeats:
                 run = repeat.run
-                columns = (run.games, run.tokens, run.seconds, run.returns, repeat.smoothed)
+                columns = (run.games, run.turns, run.tokens, run.seconds, run.returns, repeat.smoothed)
                 for iteration, row in enumerate(zip(*(column.tolist() for column in columns), strict=True), start=1):
                     writer.writerow([method.label, repeat.seed, iteration, *row])

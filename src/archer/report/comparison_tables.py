@@ -13,7 +13,7 @@ from archer.comparison.curves import AXES, Axis
 from archer.comparison.intervals import Bounds, Estimate
 from archer.report.console import print_grid, print_table
 
-UNITS: Mapping[Axis, str] = {"games": "games", "tokens": "tokens", "seconds": "s"}
+UNITS: Mapping[Axis, str] = {"games": "games", "turns": "turns", "tokens": "tokens", "seconds": "s"}
 
 
 def axis_name(axis: Axis, *, count_demonstrations: bool) -> str:
@@ -21,6 +21,7 @@ def axis_name(axis: Axis, *, count_demonstrations: bool) -> str:
     games = "games, warm-up and demonstrations included" if count_demonstrations else "games, warm-up included"
     names: Mapping[Axis, str] = {
         "games": games,
+        "turns": "turns of training games, warm-up included: what the environment was asked",
         "tokens": "tokens said in training games, warm-up included",
         "seconds": "seconds of wall-clock, warm-up included, supervised start left out",
     }
