@@ -179,8 +179,14 @@ def main() -> None:
         {runs / run: arguments for run, arguments in missing.items()},
         lambda run: keep(run, kept / run.relative_to(runs)),
     )
-    tables = [_ablated(kept / name, recipe) for name, recipe in RECIPES.items()]
-    replace_block(PAGE, f"{chosen.env} ablation", "\n\n".join(tables))
+    write_tables(chosen.env)
+
+
+def write_tables(env: str) -> None:
+    """The tables of docs/results.md, of the recipes that are kept whole at least."""
+    kept = {name: KEPT / env / name for name in RECIPES}
+    tables = [_ablated(kept[name], recipe) for name, recipe in RECIPES.items() if (kept[name] / "whole").is_dir()]
+    replace_block(PAGE, f"{env} ablation", "\n\n".join(tables))
 
 
 def _ablated(kept: Path, recipe: Recipe) -> str:

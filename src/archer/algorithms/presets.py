@@ -171,7 +171,7 @@ def _grpo(env: str | None) -> Settings:
     return _with(
         _on_policy(env),
         critic={"method": "none"},
-        actor={"advantage": "group", "lr": 3e-4},
+        actor={"advantage": "group", "lr": 1e-4, "updates": 6},
         rollout={"group": 8},
         warmup=0,
     )
@@ -179,7 +179,7 @@ def _grpo(env: str | None) -> Settings:
 
 def _gigpo(env: str | None) -> Settings:
     """Feng et al. 2025: GRPO's credit and that of steps at equal states, γ = .95, ω = 1, 8 games of a task."""
-    return _with(_grpo(env), critic={"discount": 0.95}, actor={"advantage": "steps", "updates": 6})
+    return _with(_grpo(env), critic={"discount": 0.95}, actor={"advantage": "steps", "lr": 2e-4})
 
 
 def _filtered_bc(env: str | None) -> Settings:
