@@ -10,22 +10,21 @@ tables of docs/results.md are written anew from all that is kept.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
-from results import PAGE, SMOOTH, keep, replace_block, table
-from running import task, train_all, train_starts
+from results import PAGE, SMOOTH, keep, kept_folder, replace_block, table
+from running import Benchmark, from_start, train_all, train_starts
 
 from archer.comparison.compare import compare
 from archer.comparison.intervals import estimate
 from archer.comparison.methods import Method
 from archer.report.comparison_tables import estimate_text
 
-KEPT = Path(os.path.relpath(Path(__file__).parent / "kept_ablation"))
+KEPT = kept_folder("kept_ablation")
 """What is kept of finished runs: TASK/RECIPE/VARIANT/seed-N."""
 
 
@@ -133,47 +132,34 @@ answers to predict: the published rates teach the built-in models nothing in so 
 
 
 @dataclass(frozen=True)
-class Ablation:
+class Ablation(Benchmark):
     """Recipes × variants × seeds on one task."""
 
-    env: str = "twenty-questions-10"
-    """Task."""
     seeds: int = 3
     """How many seeds, from 0 on."""
-    jobs: int = 2
-    """Runs at once, one thread each."""
-    runs: Path = Path("runs/benchmark")
-    """Folder of all runs; its starts are those of `sample_efficiency.py`."""
 
 
 def main() -> None:
     """Train what is missing, then write the tables."""
     chosen = tyro.cli(Ablation, description=__doc__)
-    folder, kept = chosen.runs / chosen.env, KEPT / chosen.env
-    starts = {seed: folder / "starts" / f"seed-{seed}" for seed in range(chosen.seeds)}
-    begun = {seed: folder / "begun" / f"seed-{seed}" for seed in range(chosen.seeds)}
-    train_starts(chosen.jobs, chosen.env, starts)
+    kept, runs = KEPT / chosen.env, chosen.folder / "ablation"
+    starts = train_starts(chosen, range(chosen.seeds))
+    begun = {seed: chosen.folder / "begun" / f"seed-{seed}" for seed in starts}
     train_all(
         chosen.jobs,
-        {
-            run: ["--preset", "archer", *task(chosen.env, seed), "--start-from", str(starts[seed]),
-                  "--set", "threads=1", "iterations=0"]
-            for seed, run in begun.items()
-        },
-    )  # fmt: skip
+        {run: from_start("archer", chosen.env, seed, starts[seed], "iterations=0") for seed, run in begun.items()},
+    )
     missing = {
-        Path(name, variant, f"seed-{seed}"): [
-            "--preset", recipe.preset, *task(chosen.env, seed),
-            "--start-from", str((begun if recipe.begins and not one.before else starts)[seed]),
-            "--set", "threads=1", "eval.every=4", f"rollout.games={recipe.each}",
-            f"iterations={recipe.games // recipe.each}", *recipe.settings, *one.settings,
-        ]
+        Path(name, variant, f"seed-{seed}"): from_start(
+            recipe.preset, chosen.env, seed, (begun if recipe.begins and not one.before else starts)[seed],
+            "eval.every=4", f"rollout.games={recipe.each}", f"iterations={recipe.games // recipe.each}",
+            *recipe.settings, *one.settings,
+        )
         for seed in range(chosen.seeds)
         for name, recipe in RECIPES.items()
         for variant, one in recipe.variants.items()
         if not (kept / name / variant / f"seed-{seed}").exists()
     }  # fmt: skip
-    runs = folder / "ablation"
     train_all(
         chosen.jobs,
         {runs / run: arguments for run, arguments in missing.items()},

@@ -21,10 +21,11 @@ from pathlib import Path
 import tyro
 from results import PAGE, replace_block, table
 
-from archer.api import load
+from archer.envs import make_factory
 from archer.envs.twenty_questions.env import TwentyQuestions
-from archer.envs.twenty_questions.grammar import AsksFor, Guesses, Meaning, understand
-from archer.envs.twenty_questions.solver import attribute_masks, best_question, mask_of
+from archer.envs.twenty_questions.grammar import Guesses, Meaning, understand
+from archer.envs.twenty_questions.solver import best_question, mask_of, members_of
+from archer.runfolder import RunFolder
 from archer.storage import read_shard
 from archer.types import Episode
 
@@ -53,11 +54,14 @@ def main(runs: tyro.conf.Positional[tuple[Path, ...]], /) -> None:
     Args:
         runs: Folders of finished runs, all of one of the two tasks with the exact table of facts.
     """
-    env, best = _task(runs)
+    task = _task(runs)
+    env = make_factory(task, {})()
+    assert isinstance(env, TwentyQuestions)
+    best = env.reference_return()
     columns = {title: column(_games(runs, name), env.objects, best) for name, title in STAGES.items()}
     rows = [["lost a game to", *(f"{title} (utterances a game)" for title in columns)], ["---"] * (1 + len(columns))]
     rows += [[name, *(found[name] for found in columns.values())] for name in next(iter(columns.values()))]
-    replace_block(PAGE, f"{load(runs[0]).config.env.name} gap", table(rows))
+    replace_block(PAGE, f"{task} gap", table(rows))
 
 
 def column(games: Sequence[Episode], objects: Sequence[str], best: float) -> dict[str, str]:
@@ -83,42 +87,31 @@ def prices(utterances: Sequence[str], target: str, objects: Sequence[str]) -> li
     found = []
     for utterance in utterances:
         meaning = understand(utterance)
-        everything, loses = possible.bit_count(), possible.bit_count()
-        match meaning:
-            case AsksFor(attribute):
-                parts = _parts(possible, attribute_masks()[attribute])
-                kind = TELLS if len(parts) > 1 else KNOWN
-            case Guesses(name):
-                guessed = mask_of((name,))
-                parts = _parts(possible, guessed)
-                kind = GUESS if guessed & possible else RULED_OUT
-                loses -= (guessed & possible).bit_count()
-            case _:
-                parts, kind = [possible], NO_ANSWER
-        if meaning in said:
+        members = members_of(meaning) or 0  # what has no answer tells nothing
+        parts = [part for part in (possible & members, possible & ~members) if part]
+        wins = (possible & members).bit_count() if isinstance(meaning, Guesses) else 0
+        if meaning is None:
+            kind = NO_ANSWER
+        elif meaning in said:
             kind = AGAIN
-        elif meaning is not None:
-            said.add(meaning)
+        elif isinstance(meaning, Guesses):
+            kind = GUESS if wins else RULED_OUT
+        else:
+            kind = TELLS if len(parts) > 1 else KNOWN
+        said.add(meaning)
+        everything = possible.bit_count()
         after = sum(best_question(part)[0] for part in parts)
-        found.append(Priced(kind, (loses + after - best_question(possible)[0]) / everything))
+        found.append(Priced(kind, (everything - wins + after - best_question(possible)[0]) / everything))
         (possible,) = (part for part in parts if part & hidden)
     return found
 
 
-def _parts(possible: int, members: int) -> list[int]:
-    """What an answer leaves possible, by answer, of those that may be given."""
-    return [part for part in (possible & members, possible & ~members) if part]
-
-
-def _task(runs: Sequence[Path]) -> tuple[TwentyQuestions, float]:
-    """The environment of the runs and its reference's mean return; ends the program where they are of another task."""
-    names = {load(run).config.env.name for run in runs}
+def _task(runs: Sequence[Path]) -> str:
+    """The task of the runs; ends the program where it is another or not one."""
+    names = {str(RunFolder.open(run).config().env.name) for run in runs}
     if len(names) != 1 or not names <= {"twenty-questions", "twenty-questions-10"}:
-        raise SystemExit(
-            f"the runs must be of one of the two Twenty Questions, these are of: {', '.join(map(str, names))}"
-        )
-    env = TwentyQuestions("all" if names == {"twenty-questions"} else "ten")
-    return env, env.reference_return()
+        raise SystemExit(f"the runs must be of one of the two Twenty Questions, these are of: {', '.join(names)}")
+    return names.pop()
 
 
 def _games(runs: Sequence[Path], name: str) -> list[Episode]:

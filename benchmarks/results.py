@@ -7,6 +7,7 @@ written by people.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -53,6 +54,11 @@ COLUMNS = (
     "eval/return_ci95", "time/start_s", "time/iteration_s",
 )  # fmt: skip
 """Of a run's metrics, what a comparison reads."""
+
+
+def kept_folder(name: str) -> Path:
+    """A folder beside the scripts, from where they are called: files that are published name no folder of a machine."""
+    return Path(os.path.relpath(Path(__file__).parent / name))
 
 
 def keep(run: Path, kept: Path) -> None:

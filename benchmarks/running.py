@@ -7,9 +7,29 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Something × seeds on one task."""
+
+    env: str = "twenty-questions-10"
+    """Task."""
+    seeds: int = 5
+    """How many seeds, from 0 on."""
+    jobs: int = 2
+    """Runs at once, one thread each."""
+    runs: Path = Path("runs/benchmark")
+    """Folder of all runs."""
+
+    @property
+    def folder(self) -> Path:
+        """Of this task's runs."""
+        return self.runs / self.env
 
 
 def train_all(jobs: int, runs: Mapping[Path, list[str]], finished: Callable[[Path], None] = lambda run: None) -> None:
@@ -28,9 +48,16 @@ def train_all(jobs: int, runs: Mapping[Path, list[str]], finished: Callable[[Pat
         sys.exit(f"these runs failed, see the log beside each: {', '.join(failed)}")
 
 
-def train_starts(jobs: int, env: str, starts: Mapping[int, Path]) -> None:
-    """The supervised start of each seed, which all methods go on from."""
-    train_all(jobs, {start: ["--preset", "bc", *task(env, seed)] for seed, start in starts.items()})
+def train_starts(benchmark: Benchmark, seeds: Iterable[int]) -> Mapping[int, Path]:
+    """Train the supervised start of each seed, which all methods go on from; their folders."""
+    starts = {seed: benchmark.folder / "starts" / f"seed-{seed}" for seed in seeds}
+    train_all(benchmark.jobs, {start: ["--preset", "bc", *task(benchmark.env, seed)] for seed, start in starts.items()})
+    return starts
+
+
+def from_start(preset: str, env: str, seed: int, start: Path, *settings: str) -> list[str]:
+    """A run that goes on from another one."""
+    return ["--preset", preset, *task(env, seed), "--start-from", str(start), "--set", "threads=1", *settings]
 
 
 def task(env: str, seed: int) -> list[str]:

@@ -13,36 +13,21 @@ and docs/results.json are written anew from all that is kept.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from results import PAGE, keep, offline_table, online_tables, replace_block, write_curves
-from running import archer, task, train_all, train_starts
+from results import PAGE, keep, kept_folder, offline_table, online_tables, replace_block, write_curves
+from running import Benchmark, archer, from_start, task, train_all, train_starts
 
 from archer.cli import settings
 from archer.commands import Train
 from archer.report.comparison import write_comparison
 
-KEPT = Path(os.path.relpath(Path(__file__).parent / "kept"))  # files that are published name no folder of a machine
+KEPT = kept_folder("kept")
 """What is kept of finished runs: TASK/METHOD/seed-N."""
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Methods × seeds on one task."""
-
-    env: str = "twenty-questions-10"
-    """Task."""
-    seeds: int = 5
-    """How many seeds, from 0 on."""
-    jobs: int = 2
-    """Runs at once, one thread each."""
-    runs: Path = Path("runs/benchmark")
-    """Folder of all runs."""
 
 
 @dataclass(frozen=True)
@@ -87,27 +72,25 @@ def main() -> None:
 
 def train_online(benchmark: Online) -> None:
     """Train what is not kept yet, and keep it."""
-    folder, kept = benchmark.runs / benchmark.env, KEPT / benchmark.env
+    kept = KEPT / benchmark.env
     missing = [
         (method, seed)
         for seed in range(benchmark.seeds)
         for method in benchmark.methods
         if not (kept / method / f"seed-{seed}").exists()
     ]
-    starts = {seed: folder / "starts" / f"seed-{seed}" for _, seed in missing}
-    train_starts(benchmark.jobs, benchmark.env, starts)
+    starts = train_starts(benchmark, sorted({seed for _, seed in missing}))
     iterations = [f"iterations={benchmark.iterations}"] if benchmark.iterations else []
     train_all(
         benchmark.jobs,
         {
-            folder / method / f"seed-{seed}": [
-                "--preset", method, *task(benchmark.env, seed), "--start-from", str(starts[seed]),
-                "--set", "threads=1", *iterations, f"eval.every={_every(method, benchmark.env)}",
-            ]
+            benchmark.folder / method / f"seed-{seed}": from_start(
+                method, benchmark.env, seed, starts[seed], *iterations, f"eval.every={_every(method, benchmark.env)}"
+            )
             for method, seed in missing
         },
         lambda run: keep(run, kept / run.parent.name / run.name),
-    )  # fmt: skip
+    )
 
 
 def _every(method: str, env: str) -> int:
@@ -139,13 +122,12 @@ def _offline(benchmark: Offline) -> Path:
     train_all(
         benchmark.jobs,
         {
-            folder / method / f"seed-{seed}": [
-                "--preset", method, *task(benchmark.env, seed), "--start-from", str(start),
-                "--set", "threads=1", "eval.every=0",
-            ]
-            for seed, start in starts.items() for method in benchmark.methods if method != "bc"
+            folder / method / f"seed-{seed}": from_start(method, benchmark.env, seed, start, "eval.every=0")
+            for seed, start in starts.items()
+            for method in benchmark.methods
+            if method != "bc"
         },
-    )  # fmt: skip
+    )
     return folder
 
 

@@ -46,7 +46,7 @@ def _run(
     rows += [
         {
             "iteration": n, "rollout/return_mean": value, "games": float(n * games), "rollout/tokens": tokens,
-            "rollout/length": length,            "time/iteration_s": seconds,
+            "rollout/length": length, "time/iteration_s": seconds,
         }
         for n, value in enumerate(returns, start=1)
     ]  # fmt: skip

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,15 @@ def _run(path: Path, preset: str, seed: int, ends: float) -> Path:
     return path
 
 
+def _script(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
+    """A module of benchmarks/."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    return importlib.import_module(name)
+
+
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
-    return importlib.import_module("results")
+    return _script(monkeypatch, "results")
 
 
 def test_what_is_kept_is_what_a_comparison_reads(results: object, tmp_path: Path) -> None:
@@ -88,8 +94,7 @@ def test_a_task_of_one_method_has_a_table_without_ratios(results: object, tmp_pa
 def test_conversations_of_one_task_at_every_stage(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
-    conversations = importlib.import_module("conversations")
+    conversations = _script(monkeypatch, "conversations")
     out = tmp_path / "page.md"
     conversations.main((trained,), out)
     page = out.read_text(encoding="utf-8")
@@ -105,8 +110,7 @@ def test_conversations_of_one_task_at_every_stage(
 
 
 def test_prices_of_utterances_add_up_to_what_games_are_short_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
-    gap = importlib.import_module("gap")
+    gap = _script(monkeypatch, "gap")
     env = TwentyQuestions("ten")
     first, other = env.objects[0], env.objects[3]
     best = [gap.prices(_said(env, target, []), target, env.objects) for target in env.objects]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from archer.config import RunConfig
 from archer.runfolder import RunFolder
 
 Axis = Literal["games", "turns", "tokens", "seconds"]
-AXES: tuple[Axis, ...] = ("games", "turns", "tokens", "seconds")
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 @dataclass(frozen=True, eq=False)

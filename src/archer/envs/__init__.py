@@ -58,9 +58,8 @@ ENVS: dict[str, EnvSpec] = {
         TwentyQuestions,
         "Guess which of 157 objects is meant, in at most 20 yes/no questions.",
         {
-            "model": {
-                "tiny": {"layers": 4, "vocabulary": 4096}
-            },  # two know of fewer objects which one fits the answers
+            # With two layers it knows of fewer objects which one fits the answers.
+            "model": {"tiny": {"layers": 4, "vocabulary": 4096}},
             "demonstrations": {"games": 40_000},
             "supervised": {"batch_games": 16, "epochs": 2},
             "rollout": {"utterance_tokens": 8},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from archer.envs.twenty_questions.facts import load_facts
-from archer.envs.twenty_questions.grammar import AsksFor, Guesses, understand
+from archer.envs.twenty_questions.grammar import understand
 from archer.envs.twenty_questions.oracle import INVALID, YES
-from archer.envs.twenty_questions.solver import attribute_masks, best_question, mask_of, names_in
+from archer.envs.twenty_questions.solver import attribute_masks, best_question, mask_of, members_of, names_in
 from archer.types import Observation
 
 SLIPS = ("Is it nice?", "Is it popular?", "Do you like it?", "What is it?", "Is it old or new?")
@@ -33,13 +33,9 @@ class _Listener:
     def hear(self, observation: Observation) -> None:
         if self.asked is None or observation == INVALID:
             return
-        match understand(self.asked):
-            case AsksFor(attribute):
-                members = attribute_masks()[attribute]
-            case Guesses(name):
-                members = mask_of((name,))
-            case _:
-                return
+        members = members_of(understand(self.asked))
+        if members is None:
+            return
         left = self.candidates & members if observation == YES else self.candidates & ~members
         # Answers that contradict each other come from an oracle that errs: what was heard before is then worth nothing.
         self.candidates = left or self._all

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 
 from archer.envs.twenty_questions.facts import load_facts
+from archer.envs.twenty_questions.grammar import AsksFor, Guesses, Meaning
 
 EXACT_UP_TO = 10
 """Up to this many candidates every question and every guess is tried, so the rest of the game is solved exactly."""
@@ -23,6 +24,16 @@ def mask_of(names: frozenset[str] | tuple[str, ...]) -> int:
     """The bit mask of a set of objects."""
     wanted = set(names)
     return sum(1 << index for index, name in enumerate(load_facts().names) if name in wanted)
+
+
+def members_of(meaning: Meaning) -> int | None:
+    """The bit mask of the objects for which a question is answered with yes; None where it cannot be understood."""
+    match meaning:
+        case AsksFor(attribute):
+            return attribute_masks()[attribute]
+        case Guesses(name):
+            return mask_of((name,))
+    return None
 
 
 def names_in(mask: int) -> list[str]:
