@@ -49,6 +49,7 @@ def _reinforce(env: str | None) -> Settings:
     """The paper's low level on our critic, REINFORCE on utterances resampled at replayed states."""
     base = _with(
         _plain(env),
+        rollout={"games": 48},
         critic={"updates": 40, "batch_turns": 96, "lr": 1e-3, "matrix_lr": 2e-3, "discount": 0.9, "trace": 0.9},
         actor={
             "method": "reinforce", "utterances": "fresh", "advantage": "siblings", "lr": 5e-4,
@@ -56,14 +57,17 @@ def _reinforce(env: str | None) -> Settings:
         },
         replay_turns=10_000,
         warmup=2,
+        iterations=160,
     )  # fmt: skip
     if env == "twenty-questions":  # many more objects to know: larger batches, a critic that begins with demonstrations
         return _with(
             base,
+            rollout={"games": 192},
             critic_start={"epochs": 1},
             critic={"batch_turns": 192, "lr": 3e-4, "matrix_lr": 5e-4, "discount": 0.95, "demonstrations": 0.5},
             actor={"updates": 8, "batch_turns": 384, "newest_turns": 3500, "lr": 2e-4, "kl": 0.15},
             replay_turns=15_000,
+            iterations=40,
         )
     return base
 
@@ -130,7 +134,14 @@ def _archer_mc(env: str | None) -> Settings:
 
 def _chai(env: str | None) -> Settings:
     """Verma et al. 2022 as the paper runs it online: ArCHer's critic, a frozen actor, the best of 5 samples."""
-    return _with(_reinforce(env), actor={"method": "none"}, rollout={"best_of": 5}, eval={"best_of": 5}, warmup=0)
+    return _with(
+        _reinforce(env),
+        actor={"method": "none"},
+        rollout={"games": 96, "best_of": 5},
+        eval={"best_of": 5},
+        warmup=0,
+        iterations=80,
+    )
 
 
 def _on_policy(env: str | None) -> Settings:
@@ -186,12 +197,14 @@ def _filtered_bc(env: str | None) -> Settings:
     """The paper's online baseline: imitate the best tenth of all games so far."""
     return _with(
         _plain(env),
+        rollout={"games": 96},
         critic={"method": "none"},
         actor={
             "method": "cloning", "utterances": "best", "advantage": "none", "best": 0.1,
             "updates": 2, "batch_turns": 384, "lr": 1e-4,
         },
         replay_turns=1_000_000,
+        iterations=80,
     )  # fmt: skip
 
 
