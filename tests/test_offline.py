@@ -19,8 +19,10 @@ from archer.collecting import collect_scripted
 from archer.config import RunConfig
 from archer.conversations import ConversationError, write_conversations
 from archer.resuming import restore
+from archer.run import hold_out
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build
+from archer.storage import read_shard
 from tests.test_learning import TASK
 from tests.test_training import _fingerprint
 from tests.worlds import TwoSteps
@@ -78,9 +80,32 @@ def test_no_environment_is_needed_to_train(offline: Path) -> None:
     rows = RunFolder(offline).metrics()
     assert [row["iteration"] for row in rows] == list(range(1, 31))
     assert rows[-1]["games"] == 0 and "actor/loss" in rows[-1] and "rollout/return_mean" not in rows[-1]
+    assert all({"critic/sign_share", "critic/return_correlation", "critic/td_rms_turn_02"} <= set(row) for row in rows)
     assert not list((offline / "episodes").iterdir())
     with pytest.raises(ValueError, match="learned from files alone and has no environment; name one"):
         archer.evaluate(archer.load(offline), episodes=5)
+
+
+def test_the_critic_is_measured_on_conversations_that_it_does_not_learn_from(offline: Path) -> None:
+    run = restore(RunFolder.open(offline))
+    assert run.demonstrations is not None
+    learned = {episode.seed for episode in run.demonstrations}
+    assert len(learned) == 190 and len(run.held_out) == 10  # one in twenty of 200
+    assert not learned & {episode.seed for episode in run.held_out}
+    shown = read_shard(offline / "demonstrations.parquet")
+    assert [episode.seed for episode in run.held_out] == [episode.seed for episode in shown[::20]]
+
+
+def test_no_conversation_is_held_out_where_it_would_serve_nothing() -> None:
+    conversations: list[Any] = [*range(3000)]
+    for preset, env, measured in (
+        ("archer-offline", None, 64),
+        ("archer", "maze", 0),
+        ("filtered-bc-offline", None, 0),
+    ):
+        learned, held_out = hold_out(_config(preset, env, Path("x.jsonl")), conversations)
+        assert (len(learned), len(held_out)) == (3000 - measured, measured)
+    assert hold_out(_config("archer-offline", None, Path("x.jsonl")), conversations[:19])[1] == []
 
 
 def test_what_was_learned_offline_plays_well(offline: Path) -> None:

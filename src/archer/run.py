@@ -17,6 +17,7 @@ from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment
 from archer.envs.hosting import Hosting
 from archer.evaluation import reference_return
+from archer.health.critic import LOGGED_GAMES
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import Critic
@@ -61,6 +62,8 @@ class Run:
     """What says the utterances of games; siblings are the sampler's."""
     demonstrations: Replay | None = None
     """Where critic or actor go on learning from them."""
+    held_out: Sequence[Episode] = ()
+    """Demonstrations that nothing but the critic's health is taken from, where no game is played that it could be."""
     kept_values: KeptValues | None = None
     """Where the target critic is not asked at every step."""
     anchor: Actor | None = None
@@ -174,11 +177,23 @@ def _host(make_env: Callable[[], Environment], config: RunConfig) -> Hosting:
     return Hosting(make_env) if config.cluster.chunk else host(make_env, config.rollout)
 
 
+def hold_out(config: RunConfig, episodes: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
+    """Demonstrations to learn values from, and those to measure the critic on where no games are played: one in twenty,
+    as many as are measured of games at most, from all over the files, which may be in some order."""
+    measured = 0 if config.rollout.games or config.critic.method == "none" else min(LOGGED_GAMES, len(episodes) // 20)
+    chosen = {len(episodes) * number // measured for number in range(measured)}
+    return (
+        [episode for index, episode in enumerate(episodes) if index not in chosen],
+        [episode for index, episode in enumerate(episodes) if index in chosen],
+    )
+
+
 def keep_demonstrations(run: Run, episodes: Callable[[], Sequence[Episode]]) -> None:
     """Let critic and actor go on learning from demonstrations, where they are to."""
     if (run.config.critic.demonstrations or run.config.actor.demonstrations) and (kept := episodes()):
-        run.demonstrations = Replay(sum(len(episode) for episode in kept))
-        run.demonstrations.add(kept)
+        learned, run.held_out = hold_out(run.config, kept)
+        run.demonstrations = Replay(sum(len(episode) for episode in learned))
+        run.demonstrations.add(learned)
 
 
 def attach_anchor(run: Run) -> None:

@@ -31,7 +31,7 @@ from archer.progress import Progress
 from archer.resuming import inherit, restore, save
 from archer.rollout.company import Company, Games
 from archer.rollout.demonstrations import count_steps
-from archer.run import NO_TASK, Run, assemble, attach_anchor, keep_demonstrations, prepare, settle
+from archer.run import NO_TASK, Run, assemble, attach_anchor, hold_out, keep_demonstrations, prepare, settle
 from archer.runfolder import RunFolder
 from archer.storage import shard_path, write_shard
 from archer.types import Episode
@@ -54,6 +54,7 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     began = time.perf_counter()
     number = run.iteration + 1
     metrics: dict[str, float] = {}
+    unseen = run.held_out
     if config.rollout.games:
         games = gather()
         episodes = games.episodes
@@ -61,10 +62,11 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         metrics["rollout/at_limit"] = at_limit(episodes, config.rollout.utterance_tokens)
         played_by = np.mean([episode.policy_version for episode in episodes])
         metrics |= {"rollout/policy_lag": float(run.agent.policy_version - played_by)} | games.account
-        if run.agent.critic is not None:  # before it learns from them
-            metrics |= critic_health(run.agent.critic, episodes, config.critic)
         run.replay.add(episodes)
         _keep(shard_path(run.folder.episodes, number), episodes, number)
+        unseen = episodes
+    if run.agent.critic is not None and unseen:  # before it learns from them, if it ever does
+        metrics |= critic_health(run.agent.critic, unseen, config.critic)
     credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
     if config.critic.method != "none":
         metrics |= update_critic(
@@ -129,21 +131,22 @@ def start(
     run = assemble(config, folder, target, actor, demonstrations, begun.engine)
     run.company = company
     inherited = inherit(run, begun)
+    learned, _ = hold_out(config, demonstrations)
     judged = bool(demonstrations) and config.critic.method != "none" and not inherited
     began = time.perf_counter()
     if judged and config.critic_start.epochs:
-        progress.stage("critic start", count_steps(demonstrations, config.critic_start))
+        progress.stage("critic start", count_steps(learned, config.critic_start))
         start_critic(
-            run.agent, demonstrations, config.critic_start, config.critic,
+            run.agent, learned, config.critic_start, config.critic,
             seed=[config.seed, 0, CRITIC_START], report=progress.advance,
         )  # fmt: skip
     spent = time.perf_counter() - began
     _measure_before_games(run, log, progress, "the start", folder.path / "start.parquet", spent)
     if judged and config.actor_start.epochs:
         began = time.perf_counter()
-        progress.stage("actor start", count_steps(demonstrations, config.actor_start))
+        progress.stage("actor start", count_steps(learned, config.actor_start))
         start_actor(
-            run.agent, demonstrations, config.actor_start, config.actor,
+            run.agent, learned, config.actor_start, config.actor,
             seed=[config.seed, 0, ACTOR_START], report=progress.advance,
         )  # fmt: skip
         spent += time.perf_counter() - began
