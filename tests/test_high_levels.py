@@ -161,8 +161,22 @@ def test_an_expectile_weighs_the_two_sides_of_the_error() -> None:
 
 def test_expectile_one_half_is_the_mean() -> None:
     values, targets = torch.randn(20, 2), torch.randn(20, 2)
-    assert critic_loss(values, targets, 0.5)[0].item() == pytest.approx(critic_loss(values, targets)[0].item())
-    assert critic_loss(values, targets)[0].item() == pytest.approx((values - targets).pow(2).mean(0).sum().item())
+    assert critic_loss(values, targets, 0.5)[0].item() == pytest.approx((values - targets).pow(2).mean(0).sum().item())
+
+
+def test_an_update_of_iql_with_expectile_one_half_is_one_of_sarsa(agent: Agent, episodes: list[Episode]) -> None:
+    replay = Replay(1000)
+    replay.add(episodes)
+
+    def gradient(**settings: Any) -> torch.Tensor:
+        own = deepcopy(agent)
+        config = _config(updates=1, batch_turns=12, **settings)
+        update_critic(own, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[0])
+        return torch.cat([p.grad.flatten() for p in own.learned_critic.parameters() if p.grad is not None])
+
+    half, high = gradient(method="iql", expectile=0.5), gradient(method="iql", expectile=0.9)
+    assert torch.equal(gradient(method="sarsa"), half)
+    assert (high - half).norm() > 0.01 * half.norm()  # and τ does reach V's loss
 
 
 @pytest.mark.parametrize("name", HIGH_LEVELS)

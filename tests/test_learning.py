@@ -33,8 +33,9 @@ TASK: dict[str, Any] = {
 ONLINE = {"rollout": {"games": 16}, "iterations": 18, "warmup": 3}
 OFFLINE = {"iterations": 24, "warmup": 8}
 MORE: dict[str, dict[str, Any]] = {
-    # What a preset is tuned for is a task a thousand times larger.
-    "archer": {"iterations": 10},
+    # What a preset is tuned for is a task a thousand times larger. What `archer` learns before its first game would be
+    # enough here.
+    "archer": {"iterations": 10, "critic_start": {"epochs": 0}, "actor_start": {"epochs": 0}},
     "filtered-bc": {"actor": {"best": 0.2}},
     "grpo": {"warmup": 0},
     "gigpo": {"warmup": 0},
@@ -90,19 +91,44 @@ def test_every_preset_learns_which_first_word_is_paid_at_the_end(
     preset: str, starts: dict[str, Path], tmp_path: Path
 ) -> None:
     start, end = _learned(preset, starts["TwoSteps"], tmp_path / "run")
-    # Four words at random win a quarter of the games; the best of five samples of them at most three quarters.
-    assert start < (0.8 if preset == "chai" else 0.45)
-    assert end > (0.45 if preset == "chai" else 0.6)
+    # Four words at random win a quarter of the games; the best of five samples of them at most three quarters, and a
+    # third or so where the critic that chooses knows nothing.
+    assert start < 0.45
+    assert end > start + 0.1 if preset == "chai" else end > 0.6
 
 
-@pytest.mark.slow  # what the task above does not show as well takes two minutes for all
-@pytest.mark.parametrize("preset", LEARNERS)
+@pytest.mark.parametrize(
+    "preset",
+    [name if name in ("grpo", "filtered-bc") else pytest.param(name, marks=pytest.mark.slow) for name in LEARNERS],
+)
 def test_every_preset_learns_a_two_armed_bandit(preset: str, starts: dict[str, Path], tmp_path: Path) -> None:
     iterations = 30 if _offline(preset) else 16
     start, end = _learned(preset, starts["Bandit"], tmp_path / "run", iterations=iterations)
-    # One arm pays in 9 of 10 games, the other in 1; at random half. The best of five is nearly always the good arm.
-    assert end > 0.62
-    assert preset == "chai" or start < 0.57
+    # One arm pays in 9 of 10 games, the other in 1; at random half.
+    assert end > max(0.62, start + 0.1)
+
+
+@pytest.mark.slow
+def test_uniform_credit_is_slower_at_the_same_step_size(tmp_path: Path) -> None:
+    """One of eight first words is paid at the end, after sixteen words of babble that uniform credit moves as well.
+
+    Means over four seeds that both share. At each method's best step size no difference was found (docs/log.md): larger
+    steps make up for the noise, until they are too large.
+    """
+    long = {"rollout": {"utterance_tokens": 40, "max_tokens": 128, "games": 16}, "iterations": 25, "warmup": 0}
+    won: dict[str, list[float]] = {"archer-reinforce": [], "grpo": []}
+    for seed in range(4):
+        start = tmp_path / f"start-{seed}" / "Babble"
+        layers = [Layer({"preset": "bc", "env": {"name": "tests.worlds:Babble"}, "seed": seed}, "test")]
+        layers += [Layer(PRESETS["bc"].settings(None), "bc"), Layer(TASK, "test"), Layer(long, "test")]
+        archer.train(build(RunConfig(), [*layers, Layer({"iterations": 0, "rollout": {"games": 0}}, "test")]), start)
+        for preset, returns in won.items():
+            run = tmp_path / f"{preset}-{seed}"
+            critic = {"critic_start": {"epochs": 1}} if preset == "archer-reinforce" else {}
+            _learned(preset, start, run, seed=seed, **long, **critic, actor={"lr": 3e-3, "kl": 0.02})
+            rows = [row for row in RunFolder.open(run).metrics() if "rollout/return_mean" in row]
+            returns.append(float(np.mean([row["rollout/return_mean"] for row in rows[10:]])))
+    assert np.mean(won["archer-reinforce"]) > np.mean(won["grpo"]) + 0.05
 
 
 @pytest.mark.parametrize(

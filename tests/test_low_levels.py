@@ -245,6 +245,77 @@ def test_an_update_of_ppo_with_one_epoch_is_one_of_reinforce(agent: Agent, episo
         assert (change - once[name]).abs().mean() < 1e-3 * change.abs().mean()
 
 
+def _gradient_of_an_update(agent: Agent, episodes: list[Episode], **settings: Any) -> torch.Tensor:
+    """What an update of a copy of the actor follows, at its full length."""
+    own = deepcopy(agent)
+    credit = settings.pop("credit", None)
+    config = ActorConfig(**{"updates": 1, "batch_turns": 12, "clip": 1e9, **settings})
+    own.actor_optimizer = make_optimizer(own.actor, config)
+    replay = Replay(1000)
+    replay.add(episodes)
+    sampler = SiblingSampler(own.actor, SAMPLING)
+    update_actor(own, None, replay, config, sampler=sampler, seed=[3], credit=credit)
+    return torch.cat([p.grad.flatten() for p in own.actor.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize(("advantage", "share"), [(1.0, math.exp(-1)), (-1.0, 0.0)])
+def test_ppo_weighs_and_clips_by_how_likely_tokens_were_when_they_were_said(
+    agent: Agent, episodes: list[Episode], advantage: float, share: float
+) -> None:
+    """All tokens are e times less likely than they were. What was good counts 1/e as much; what was bad is less likely
+    than 1 - ε of what it was, and is left alone."""
+    likelier = [
+        dataclasses.replace(
+            game,
+            turns=tuple(
+                dataclasses.replace(t, utterance=dataclasses.replace(t.utterance, logprobs=t.utterance.logprobs + 1))
+                for t in game.turns
+            ),
+        )
+        for game in episodes
+    ]
+
+    def gradient(method: str, games: list[Episode]) -> torch.Tensor:
+        credit = {id(game): np.full(game.tokens_said, advantage, np.float32) for game in games}
+        return _gradient_of_an_update(agent, games, method=method, utterances="played", credit=credit)
+
+    plain = gradient("reinforce", episodes)
+    assert (gradient("ppo", likelier) - share * plain).norm() < 1e-2 * plain.norm()
+
+
+def test_an_update_with_one_sibling_and_v_is_the_papers(agent: Agent, episodes: list[Episode]) -> None:
+    """L = -mean (min Q(s, ã) - min V(s)) Σ log π(ã), with the same ã drawn here and there."""
+    found = _gradient_of_an_update(
+        agent, episodes[:1], method="reinforce", utterances="fresh", advantage="value", siblings=1, batch_turns=1
+    )
+    batch = collate(episodes[:1], SiblingSampler(agent.actor, SAMPLING).sample(episodes[:1], 1, [3, 0]))
+    with torch.no_grad():
+        values = agent.learned_critic(batch)
+    advantage = values.q_siblings[:, 0].amin(dim=-1) - values.v.amin(dim=-1)
+    tokens = batch.sibling_tokens()
+    logprobs = agent.actor.logprobs(batch, tokens)
+    (-(advantage[tokens.utterance] * logprobs).sum() / len(batch.row)).backward()  # type: ignore[no-untyped-call]
+    expected = torch.cat([p.grad.flatten() for p in agent.actor.parameters() if p.grad is not None])
+    assert (found - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_the_penalty_brings_the_actor_back_to_its_reference(agent: Agent, episodes: list[Episode]) -> None:
+    reference = deepcopy(agent.actor).requires_grad_(False)
+    with torch.no_grad():
+        for weight in agent.actor.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    replay = Replay(1000)
+    replay.add(episodes)
+    nothing = {id(game): np.zeros(game.tokens_said, np.float32) for game in episodes}  # to be gained by anything else
+    sampler = SiblingSampler(agent.actor, SAMPLING)
+    config = ActorConfig(method="reinforce", utterances="played", updates=1, batch_turns=100, kl=1.0)
+    distances = [
+        update_actor(agent, reference, replay, config, sampler=sampler, seed=[0], credit=nothing)["actor/kl"]
+        for _ in range(20)
+    ]
+    assert distances[-1] < 0.5 * distances[0]
+
+
 def test_more_epochs_take_more_steps_on_the_same_utterances(
     agent: Agent, episodes: list[Episode], sampled: list[int]
 ) -> None:
