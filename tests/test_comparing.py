@@ -150,6 +150,19 @@ def test_runs_are_grouped_by_preset_and_what_differs_in_it(tmp_path: Path) -> No
     assert labels == {"archer critic.trace=0.95": [0, 1], "archer critic.trace=0.5": [0, 1], "chai": [0, 1]}
 
 
+def test_runs_whose_critic_chooses_are_another_method_and_said_to_be(tmp_path: Path) -> None:
+    _run(tmp_path / "alone", [-9.0], eval={"every": 1})
+    _run(tmp_path / "chosen", [-5.0], eval={"best_of": 3}, rollout={"best_of": 3})
+    _run(tmp_path / "rarely", [-9.0], seed=1, eval={"every": 0, "games": 7})
+    found = compare([tmp_path])
+    names = ("archer rollout.best_of=3 eval.best_of=3", "archer rollout.best_of=0 eval.best_of=0")
+    assert {method.label: method.best_of for method in found.methods} == {names[0]: 3, names[1]: 0}
+    assert [note for note in found.notes if "choice" in note] == [
+        f"the returns of {names[0]} are of its critic's choice among 3 utterances a turn, not of the policy alone"
+    ]
+    assert as_json(found)["methods"][names[0]]["best_of"] == 3
+
+
 def test_ratios_against_a_method(tmp_path: Path) -> None:
     for seed in (0, 1):
         _run(tmp_path / f"p{seed}", [-9.0, -8.0, -7.0, -6.0], seed=seed, preset="ppo")

@@ -101,7 +101,7 @@ class Evaluate:
     greedy: Json = False
     """Take the most likely token instead of sampling."""
     best_of: int = 0
-    """Play the games once more with the critic choosing among this many sampled utterances; 0 leaves it out."""
+    """Play the games once more with the critic choosing among this many sampled utterances; 0: its eval.best_of."""
     engine: Literal["built-in", "vllm"] | None = None
     """What plays; left out, what played when the run was trained."""
     json: Json = False

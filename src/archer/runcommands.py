@@ -36,11 +36,13 @@ def collect(command: Collect) -> None:
     check_episodes(command.episodes)
     from archer.collecting import PLAYERS, collect_run, collect_scripted
 
+    played_by = command.what
     with Progress(quiet=command.json) as progress:
         if command.what not in PLAYERS:
             from archer.api import load
 
             run = load(Path(command.what), engine=command.engine)
+            played_by = run.config.eval.played_by
             games = collect_run(run, command.episodes, command.seed, command.env, progress)
         elif command.engine is not None:
             raise ValueError(f"--engine is what speaks for a run, and {command.what} is a scripted player")
@@ -51,7 +53,8 @@ def collect(command: Collect) -> None:
             games = collect_scripted(command.what, make_env, command.episodes, command.seed, progress)
     write_conversations(command.out, games)
     returns = [game.return_ for game in games]
-    result = {"file": str(command.out), "episodes": len(games), "return_mean": sum(returns) / len(returns)}
+    mean = sum(returns) / len(returns)
+    result = {"file": str(command.out), "episodes": len(games), "played_by": played_by, "return_mean": mean}
     show("Collected", result, as_json=command.json)
 
 

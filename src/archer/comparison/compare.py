@@ -120,7 +120,7 @@ def compare(
         levels={level: {method.label: _to_level(method.cost(axis, level)) for method in methods} for level in chosen},
         against=against,
         ratios={level: _ratios(methods, against, axis, level) for level in chosen if against is not None},
-        notes=(*_unfinished(read), *_unequal_clocks(curves), *_few_seeds(methods)),
+        notes=(*_unfinished(read), *_chosen(methods), *_unequal_clocks(curves), *_few_seeds(methods)),
     )
 
 
@@ -181,6 +181,15 @@ def _unfinished(read: Mapping[Path, RunCurve | None]) -> list[str]:
             done = f"{len(curve.returns)} of {curve.config.iterations} iterations"
             notes.append(f"unfinished, taken as far as it has come ({done}): {path}")
     return notes
+
+
+def _chosen(methods: Sequence[Method]) -> list[str]:
+    return [
+        f"the returns of {method.label} are of its critic's choice among {method.best_of} utterances a turn, not of "
+        "the policy alone"
+        for method in methods
+        if method.best_of
+    ]
 
 
 def _unequal_clocks(curves: Sequence[RunCurve]) -> list[str]:

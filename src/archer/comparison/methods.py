@@ -15,8 +15,8 @@ from archer.comparison.intervals import Censored, Estimate, Floats, estimate, iq
 from archer.settings import flatten, to_dict
 
 NOT_THE_METHOD = (
-    "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval", "start_from", "iterations",
-    "model.sharding",
+    "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval.every", "eval.games", "eval.final_games",
+    "start_from", "iterations", "model.sharding",
 )  # fmt: skip
 """Settings that make no other method of a preset; preset and task are compared on their own, and a longer run is the
 same method for longer."""
@@ -71,6 +71,11 @@ class Method:
     """Evaluation before the first game."""
     final: Estimate | None
     """Evaluation of the trained agents of the runs that are finished, None if none is."""
+
+    @property
+    def best_of(self) -> int:
+        """Utterances among which the critic chooses where its runs are measured; 0: the policy alone."""
+        return self.repeats[0].run.config.eval.best_of
 
     def curve(self, axis: Axis) -> tuple[Floats, Floats, tuple[Floats, Floats] | None]:
         """Amounts spent, interquartile mean there and the ends of its interval, as far as all seeds have come."""

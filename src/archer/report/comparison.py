@@ -46,7 +46,8 @@ def plot_comparison(found: Comparison, path: Path) -> None:
             axes.fill_between(amounts, *ends, color=colour, alpha=0.18, linewidth=0)
         lines += axes.plot(amounts, middle, color=colour, linestyle=style, linewidth=1.8)
         seeds = len(method.repeats)
-        names.append(f"{method.label} ({seeds} seed{'s' if seeds > 1 else ''})")
+        choice = f", best of {method.best_of}" if method.best_of else ""
+        names.append(f"{method.label} ({seeds} seed{'s' if seeds > 1 else ''}{choice})")
         if len(set(starts)) > 1:
             axes.axhline(method.start.value, color=colour, linestyle="--", linewidth=1, alpha=0.6)
     if len(set(starts)) == 1:
