@@ -168,6 +168,14 @@ def test_the_summary_of_a_run_whose_critic_does_not_choose_says_so(tmp_path: Pat
     assert found["start_return"] == summary.start_return and "best_of" not in found
 
 
+@pytest.mark.parametrize("advantage", ["gae", "group"])
+def test_an_actor_that_stays_as_it_is_needs_no_credit(advantage: str, tmp_path: Path) -> None:
+    still = {"method": "none", "advantage": advantage}
+    config = _config("archer-offline", TASK, iterations=1, actor=still, rollout={"group": 2})
+    archer.train(config, tmp_path / "run")  # from demonstrations alone: there is no game to give credit for
+    assert RunFolder(tmp_path / "run").metrics()[-1]["critic/q_loss"] > 0
+
+
 def test_a_critic_of_tokens_scores_but_cannot_choose(tmp_path: Path) -> None:
     archer.train(_config("ppo", TASK, **PLAY), tmp_path / "run")
     run = archer.load(tmp_path / "run")

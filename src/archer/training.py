@@ -65,7 +65,9 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
             metrics |= critic_health(run.agent.critic, episodes, config.critic)
         run.replay.add(episodes)
         _keep(shard_path(run.folder.episodes, number), episodes, number)
-    credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
+    credit = None
+    if config.actor.method != "none":  # before the critic learns how these games went on
+        credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
     if config.critic.method != "none":
         metrics |= update_critic(
             run.agent, run.replay, config.critic,
