@@ -150,6 +150,36 @@ def test_runs_are_grouped_by_preset_and_what_differs_in_it(tmp_path: Path) -> No
     assert labels == {"archer critic.trace=0.95": [0, 1], "archer critic.trace=0.5": [0, 1], "chai": [0, 1]}
 
 
+def test_games_of_the_run_that_another_goes_on_from_are_games_and_nothing_else(tmp_path: Path) -> None:
+    _run(tmp_path / "anew", [-10.0, -8.0, -6.0])
+    _run(tmp_path / "shared", [-10.0, -8.0, -6.0], seed=1, start_from="starts/1")  # of a run that had played nothing
+    (tmp_path / "c").mkdir()
+    on = _run(tmp_path / "c" / "on", [-5.0, -3.0], start_from="runs/earlier", start=-7.0)
+    rows = [json.loads(line) for line in (on / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["games"] += 250
+    (on / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare([tmp_path], smooth=1, levels=[-5.0])
+    anew, later = found.methods
+    assert (anew.label, len(anew.repeats), later.label) == ("archer games_before=0", 2, "archer games_before=250")
+    (repeat,) = later.repeats
+    assert repeat.spent("games").tolist() == [350, 450] and repeat.spent("turns").tolist() == [500, 1000]
+    assert repeat.spent("tokens").tolist() == [1000, 2000] and repeat.spent("seconds").tolist() == [2, 4]
+    # the curve begins where the earlier run had come to: half-way from -7 after 250 games to -5 after 350
+    assert repeat.at("games", np.array([249.0, 250.0, 300.0])).tolist() == pytest.approx(
+        [math.nan, -7, -6], nan_ok=True
+    )
+    assert found.levels[-5.0][later.label].median.low == 350
+    (note,) = [note for note in found.notes if "goes on from" in note]
+    assert (
+        "had played 250 games" in note and "its turns, tokens and seconds are its own alone" in note and str(on) in note
+    )
+    assert not any("goes on" in note for note in compare([tmp_path / "anew"]).notes)
+    write_comparison(found, tmp_path / "out")
+    with (tmp_path / "out" / "compare.csv").open() as file:
+        assert [float(row["games"]) for row in csv.DictReader(file)][-2:] == [350, 450]
+
+
 def test_runs_whose_critic_chooses_are_another_method_and_said_to_be(tmp_path: Path) -> None:
     _run(tmp_path / "alone", [-9.0], eval={"every": 1})
     _run(tmp_path / "chosen", [-5.0], eval={"best_of": 3}, rollout={"best_of": 3})

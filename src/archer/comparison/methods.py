@@ -32,7 +32,8 @@ class Repeat:
     smoothed: Floats
     """Means of the returns around each iteration, shape [iterations]."""
     before: Mapping[Axis, float]
-    """What was spent before the first game: demonstrations, where they count."""
+    """What was spent before its first game: the games of the runs that it goes on from; demonstrations, where they
+    count."""
 
     @property
     def seed(self) -> int:
@@ -110,8 +111,7 @@ def group(curves: Sequence[RunCurve], *, smooth: int, count_demonstrations: bool
                 "leave one of them out, since seeds are the repeats"
             )
         before = dict.fromkeys(AXES, 0.0)
-        if count_demonstrations:
-            before["games"] = float(curve.demonstrations)
+        before["games"] += curve.games_before + (curve.demonstrations if count_demonstrations else 0)
         repeats[seed] = Repeat(curve, smoothed(curve.returns, smooth), before)
     return tuple(_method(label, [repeats[seed] for seed in sorted(repeats)]) for label, repeats in groups.items())
 
@@ -137,8 +137,9 @@ def _method(label: str, repeats: Sequence[Repeat]) -> Method:
 
 
 def method_labels(curves: Sequence[RunCurve]) -> list[str]:
-    """What each run's method is called: its preset, and the settings in which the runs of that preset differ."""
-    settings = [_flat(to_dict(curve.config)) for curve in curves]
+    """What each run's method is called: its preset, and in what the runs of that preset differ: settings, and the games
+    that had been played before them."""
+    settings = [{**_flat(to_dict(curve.config)), "games_before": curve.games_before} for curve in curves]
     labels = []
     for curve, own in zip(curves, settings, strict=True):
         same = [other for one, other in zip(curves, settings, strict=True) if one.config.preset == curve.config.preset]

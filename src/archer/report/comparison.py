@@ -82,6 +82,7 @@ def write_csv(found: Comparison, path: Path) -> None:
         for method in found.methods:
             for repeat in method.repeats:
                 run = repeat.run
-                columns = (run.games, run.turns, run.tokens, run.seconds, run.returns, repeat.smoothed)
+                games = run.games_before + run.games
+                columns = (games, run.turns, run.tokens, run.seconds, run.returns, repeat.smoothed)
                 for iteration, row in enumerate(zip(*(column.tolist() for column in columns), strict=True), start=1):
                     writer.writerow([method.label, repeat.seed, iteration, *row])
