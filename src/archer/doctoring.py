@@ -85,7 +85,8 @@ def examine_episodes(
     progress.stage("judging", len(episodes), unit="games")
     turns = value_turns(critic, episodes, run.config.critic, progress.count)
     health = measure_health(turns)
-    return Examination(turns, health, diagnose(health), _development(run.folder.metrics()))
+    logged = run.folder.metrics()
+    return Examination(turns, health, diagnose(health, logged), _development(logged))
 
 
 def _development(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, float | None], ...]:
