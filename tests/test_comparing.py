@@ -244,6 +244,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     (offline / "metrics.jsonl").write_text('{"iteration": 1, "games": 0.0, "critic/q_loss": 1.0}\n')
     with pytest.raises(ValueError, match=r"offline/metrics\.jsonl.*a run without games and their returns"):
         compare([offline])
+    nothing_played: dict[str, Any] = {
+        "rollout": {"games": 0, "best_of": 0}, "critic": {"demonstrations": 1.0}, "actor": {"demonstrations": 1.0}
+    }  # fmt: skip
+    files = _run(tmp_path / "files", [-8.0], seed=3, **nothing_played)
+    with pytest.raises(
+        ValueError, match=r"files played nothing .* leave it out.*`archer evaluate .*files`, with --env"
+    ):
+        compare([one, files])
     (offline / "metrics.jsonl").write_text("nonsense\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1: not JSON"):
         compare([offline])

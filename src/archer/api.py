@@ -18,6 +18,7 @@ from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig, ServerConfig
 from archer.config.engines import EngineName
 from archer.envs import Factory, make_factory, task_name
+from archer.envs.base import Environment
 from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
 from archer.models.actor import Actor
@@ -96,12 +97,19 @@ class LoadedRun:
         }  # fmt: skip
         return facts_html(facts)
 
-    def target(self, env: str | Factory | None) -> str | Factory:
-        """The environment to play: ``env``, or the run's own; ValueError where there is neither."""
-        found = env if env is not None else self.config.env.name
-        if found is None:
-            raise ValueError(f"{self.folder.path} learned from files alone and has no environment; name one")
-        return found
+    def task(self, env: str | Factory | None) -> tuple[str, Callable[[], Environment]]:
+        """What is played, by name, and what makes copies of it: ``env``, or the run's own environment; ValueError where
+        there is neither. The run's options are of its own, or of the class that it was trained with; another that is
+        named has none."""
+        own = self.config.env
+        target = env if env is not None else own.name
+        if target is None:
+            raise ValueError(
+                f"{self.folder.path} learned from files alone and has no environment; name one (--env, or env=... in "
+                "Python)"
+            )
+        named = isinstance(target, str) and target != own.name
+        return task_name(target), make_factory(target, {} if named else own.options)
 
     @cached_property
     def engine(self) -> Speaker:
@@ -153,7 +161,7 @@ def evaluate(
     episodes: int = 1000,
     greedy: bool = False,
     best_of: int = 0,
-    env: Factory | None = None,
+    env: str | Factory | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Let the policy play evaluation games; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
@@ -166,8 +174,7 @@ def evaluate(
     """
     if greedy and best_of:
         raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
-    target = run.target(env)
-    make_env = make_factory(target, run.config.env.options)
+    task, make_env = run.task(env)
     sampling = replace(run.sampling, greedy=greedy)
     progress = progress or Progress(quiet=True)
     own = run.config.eval.best_of
@@ -175,7 +182,7 @@ def evaluate(
     with host(make_env, run.config.rollout) as environments:
         measure = partial(
             evaluate_actor, run.actor, environments, episodes,
-            task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
+            task=task, sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
             report=progress.count,
         )  # fmt: skip
         progress.stage("playing", episodes, unit="games")

@@ -23,8 +23,9 @@ def evaluate(command: Evaluate) -> None:
     run = api.load(command.run, engine=command.engine)
     with Progress(quiet=command.json) as progress:
         found = api.evaluate(
-            run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of, progress=progress
-        )
+            run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of, env=command.env,
+            progress=progress,
+        )  # fmt: skip
     show("Evaluation", found, as_json=command.json)
 
 
@@ -110,6 +111,8 @@ def doctor(command: Doctor) -> None:
 
     if command.file is not None and command.episodes is not None:
         raise ValueError("--file takes the place of games: leave --episodes out")
+    if command.file is not None and command.env is not None:
+        raise ValueError("--file takes the place of games: leave --env out")
     if command.episodes is not None and command.episodes < FEWEST_GAMES:
         raise ValueError(
             f"--episodes must be at least {FEWEST_GAMES}, got {command.episodes}: fewer games tell nothing"
@@ -128,7 +131,7 @@ def doctor(command: Doctor) -> None:
     with Progress(quiet=command.json) as progress:
         if games is None:
             source = f"{command.episodes or EPISODES} evaluation games"
-            found = examine(run, episodes=command.episodes or EPISODES, progress=progress)
+            found = examine(run, episodes=command.episodes or EPISODES, env=command.env, progress=progress)
         else:
             source = f"{len(games)} conversations of {command.file}"
             found = examine_recorded(run, games, progress)

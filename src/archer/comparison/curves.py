@@ -80,6 +80,11 @@ def read_run(path: Path) -> RunCurve | None:
     """The curve of a run so far, None before its first iteration; ValueError for what cannot be compared."""
     folder = RunFolder.open(path)
     config = folder.config()
+    if not config.rollout.games:
+        raise ValueError(
+            f"{path} played nothing (rollout.games=0), so it has no curve to compare: leave it out. What it came to: "
+            f"`archer evaluate {path}`, with --env where it learned from files alone"
+        )
     rows = folder.metrics()
     before, played = ([row for row in rows if (row["iteration"] == 0) == wanted] for wanted in (True, False))
     if not played:
