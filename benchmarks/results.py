@@ -97,7 +97,7 @@ def write_curves(kept: Path, path: Path) -> None:
             "method": curve.config.preset,
             "seed": curve.config.seed,
             "commit": (run / "commit").read_text(encoding="utf-8").strip(),
-            "games": [0.0, *curve.games.tolist()],
+            "games": [curve.games_before + games for games in (0.0, *curve.games.tolist())],
             "return": [curve.start, *curve.returns.tolist()],
             "turns": [0.0, *curve.turns.tolist()],
             "tokens": [0.0, *curve.tokens.tolist()],

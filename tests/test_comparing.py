@@ -150,6 +150,49 @@ def test_runs_are_grouped_by_preset_and_what_differs_in_it(tmp_path: Path) -> No
     assert labels == {"archer critic.trace=0.95": [0, 1], "archer critic.trace=0.5": [0, 1], "chai": [0, 1]}
 
 
+def test_games_of_the_run_that_another_goes_on_from_are_games_and_nothing_else(tmp_path: Path) -> None:
+    _run(tmp_path / "anew", [-10.0, -8.0, -6.0])
+    _run(tmp_path / "shared", [-10.0, -8.0, -6.0], seed=1, start_from="starts/1")  # of a run that had played nothing
+    (tmp_path / "c").mkdir()
+    on = _run(tmp_path / "c" / "on", [-5.0, -3.0], start_from="runs/earlier", start=-7.0)
+    rows = [json.loads(line) for line in (on / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["games"] += 250
+    (on / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare([tmp_path], smooth=1, levels=[-5.0])
+    anew, later = found.methods
+    assert (anew.label, len(anew.repeats), later.label) == ("archer games_before=0", 2, "archer games_before=250")
+    (repeat,) = later.repeats
+    assert repeat.spent("games").tolist() == [350, 450] and repeat.spent("turns").tolist() == [500, 1000]
+    assert repeat.spent("tokens").tolist() == [1000, 2000] and repeat.spent("seconds").tolist() == [2, 4]
+    # the curve begins where the earlier run had come to: half-way from -7 after 250 games to -5 after 350
+    assert repeat.at("games", np.array([249.0, 250.0, 300.0])).tolist() == pytest.approx(
+        [math.nan, -7, -6], nan_ok=True
+    )
+    assert found.levels[-5.0][later.label].median.low == 350
+    (note,) = [note for note in found.notes if "goes on from" in note]
+    assert (
+        "had played 250 games" in note and "its turns, tokens and seconds are its own alone" in note and str(on) in note
+    )
+    assert not any("goes on" in note for note in compare([tmp_path / "anew"]).notes)
+    write_comparison(found, tmp_path / "out")
+    with (tmp_path / "out" / "compare.csv").open() as file:
+        assert [float(row["games"]) for row in csv.DictReader(file)][-2:] == [350, 450]
+
+
+def test_runs_whose_critic_chooses_are_another_method_and_said_to_be(tmp_path: Path) -> None:
+    _run(tmp_path / "alone", [-9.0], eval={"every": 1})
+    _run(tmp_path / "chosen", [-5.0], eval={"best_of": 3}, rollout={"best_of": 3})
+    _run(tmp_path / "rarely", [-9.0], seed=1, eval={"every": 0, "games": 7})
+    found = compare([tmp_path])
+    names = ("archer rollout.best_of=3 eval.best_of=3", "archer rollout.best_of=0 eval.best_of=0")
+    assert {method.label: method.best_of for method in found.methods} == {names[0]: 3, names[1]: 0}
+    assert [note for note in found.notes if "choice" in note] == [
+        f"the returns of {names[0]} are of its critic's choice among 3 utterances a turn, not of the policy alone"
+    ]
+    assert as_json(found)["methods"][names[0]]["best_of"] == 3
+
+
 def test_ratios_against_a_method(tmp_path: Path) -> None:
     for seed in (0, 1):
         _run(tmp_path / f"p{seed}", [-9.0, -8.0, -7.0, -6.0], seed=seed, preset="ppo")
@@ -201,6 +244,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     (offline / "metrics.jsonl").write_text('{"iteration": 1, "games": 0.0, "critic/q_loss": 1.0}\n')
     with pytest.raises(ValueError, match=r"offline/metrics\.jsonl.*a run without games and their returns"):
         compare([offline])
+    nothing_played: dict[str, Any] = {
+        "rollout": {"games": 0, "best_of": 0}, "critic": {"demonstrations": 1.0}, "actor": {"demonstrations": 1.0}
+    }  # fmt: skip
+    files = _run(tmp_path / "files", [-8.0], seed=3, **nothing_played)
+    with pytest.raises(
+        ValueError, match=r"files played nothing .* leave it out.*`archer evaluate .*files`, with --env"
+    ):
+        compare([one, files])
     (offline / "metrics.jsonl").write_text("nonsense\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1: not JSON"):
         compare([offline])

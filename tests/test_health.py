@@ -16,6 +16,7 @@ from archer.cli import main
 from archer.collecting import collect_scripted
 from archer.config import CriticConfig
 from archer.conversations import write_conversations
+from archer.doctoring import examine
 from archer.health.critic import critic_health, value_turns
 from archer.health.diagnosis import Verdict, diagnose
 from archer.health.numbers import Health, ValuedTurns, measure_health, sign_share
@@ -131,8 +132,8 @@ GOOD = Health(
     ("changes", "verdict", "reason"),
     [
         ({}, Verdict.HEALTHY, "more often than chance"),
-        ({"q_std": 0.02}, Verdict.COLLAPSED, "nearly the same everywhere"),
-        ({"advantage_std": 0.01}, Verdict.COLLAPSED, "finds all utterances alike"),
+        ({"q_std": 0.02}, Verdict.NOT_READY, "nearly the same everywhere"),
+        ({"advantage_std": 0.01}, Verdict.NOT_READY, "finds all utterances alike"),
         ({"nonfinite": 3, "return_std": None}, Verdict.COLLAPSED, "no finite numbers"),
         ({"sign_share": 0.51}, Verdict.NOT_READY, "hardly better than coin flipping"),
         ({"sign_share": 0.4}, Verdict.NOT_READY, "point the wrong way"),
@@ -148,6 +149,28 @@ def test_every_verdict_has_its_reason(changes: dict[str, Any], verdict: Verdict,
     found = diagnose(dataclasses.replace(GOOD, **changes))
     assert found.verdict is verdict
     assert reason in found.reasons[0]
+
+
+def _logged(*spreads: float | None) -> list[dict[str, Any]]:
+    """Lines of the metrics with these spreads of Q and a tenth of them of advantages, where the returns' is 4."""
+    rows: list[dict[str, Any]] = [{"iteration": 0, "eval/return_mean": -1.0}]
+    for iteration, spread in enumerate(spreads, start=1):
+        share = {} if spread is None else {"critic/q_std": spread, "critic/advantage_std": spread / 10}
+        rows.append({"iteration": iteration, "critic/return_std": 4.0, **share})
+    return rows
+
+
+@pytest.mark.parametrize("flat", [{"q_std": 0.02}, {"advantage_std": 0.002}])
+def test_only_what_was_there_can_be_lost(flat: dict[str, Any]) -> None:
+    young = dataclasses.replace(GOOD, **flat)  # in spreads of the returns 0.01 and 0.001
+    # a share of 0.2 of Q, of 0.02 of advantages, in iteration 2; 0.04 and 0.004 are below what a critic needs
+    lost = diagnose(young, _logged(0.04, 0.8, None, 0.04))
+    assert lost.verdict is Verdict.COLLAPSED and "In iteration 2 it was 0.2" in lost.reasons[0].replace("0.02", "0.2")
+    assert "begun" not in lost.reasons[0]
+    for logged in ([], _logged(None, None), _logged(0.04, 0.16)):
+        assert diagnose(young, logged).verdict is Verdict.NOT_READY
+    # 0.045 of the returns' spread is too little, but a critic that never had more than 0.06 has only wavered
+    assert diagnose(dataclasses.replace(GOOD, q_std=0.09), _logged(0.24)).verdict is Verdict.NOT_READY
 
 
 def test_an_untrained_critic_is_not_healthy(agent: Agent, episodes: list[Episode]) -> None:
@@ -190,6 +213,11 @@ def test_the_doctor_says_how_the_critic_is(trained: Path, tmp_path: Path, comman
     write_conversations(data, collect_scripted("demonstrator", TwoSteps, 50, seed=9))
     found = json.loads(command("doctor", str(trained), "--file", str(data), "--json").out)
     assert found["verdict"] in list(Verdict) and found["health"]["games"] == 50 and len(found["development"]) == 3
+
+
+def test_the_doctor_remembers_what_the_run_logged(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archer.doctoring.measure_health", lambda turns: dataclasses.replace(GOOD, q_std=0.0))
+    assert examine(archer.load(trained), episodes=20).diagnosis.verdict is Verdict.COLLAPSED
 
 
 def test_the_doctor_explains_what_it_cannot_examine(

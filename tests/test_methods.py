@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,11 +15,15 @@ import archer
 import archer.training
 from archer.api import load_critic
 from archer.checkpoint import latest_checkpoint
+from archer.exporting import card
 from archer.replay import Replay
 from archer.resuming import restore
 from archer.rollout.best_of import play_best_of
+from archer.rollout.play import play
 from archer.runfolder import RunFolder
+from archer.showing import overview
 from archer.storage import read_shard, shard_path
+from tests.conftest import Command
 from tests.test_offline import _config
 from tests.test_training import _fingerprint
 
@@ -127,6 +132,48 @@ def test_the_critic_chooses_in_every_game_of_chai(tmp_path: Path, monkeypatch: p
         tmp_path / "run" / "checkpoints" / step / "actor" / "model.safetensors" for step in ("000000", "000003")
     )
     assert first.read_bytes() == last.read_bytes()  # the actor stays as it was
+
+
+def test_the_choice_of_a_run_is_a_line_of_its_own_wherever_it_is_measured(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_word(count: int, critic: Any, *arguments: Any, **keywords: Any) -> Any:
+        games = play(*arguments, **keywords)
+        return [dataclasses.replace(game, turns=game.turns[:1]) for game in games]  # a choice that can be told apart
+
+    monkeypatch.setattr("archer.rollout.best_of.play_best_of", first_word)
+    archer.train(_config("chai", TASK, **PLAY | {"iterations": 1}), tmp_path / "run")
+    run = archer.load(tmp_path / "run")
+    found = archer.evaluate(run, episodes=4)
+    alone, five, three = (archer.evaluate(run, episodes=4, **how) for how in ({"greedy": True}, {}, {"best_of": 3}))
+    assert (found["length"], found["best_of_length"], found["best_of"]) == (2.0, 1.0, 5)
+    assert five == found and "best_of" not in alone and alone["length"] == 2.0
+    # the start was played with the choice among five: it is no start of the policy alone, or of a choice among three
+    before = RunFolder(tmp_path / "run").metrics()[0]["eval/return_mean"]
+    assert found["best_of_start_return"] == before and found["start_return"] is alone["start_return"] is None
+    assert three["best_of"] == 3 and "best_of_start_return" not in three
+
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["best_of"] == 5
+    assert "the critic's choice among 5" in command("show", str(tmp_path / "run")).out
+    collected = command("collect", str(tmp_path / "run"), "--out", str(tmp_path / "c.jsonl"), "--episodes", "2")
+    assert "the critic's choice among 5" in collected.out
+    assert "return of evaluation games (the critic's choice among 5)" in card(run, adapter=False)
+
+
+def test_the_summary_of_a_run_whose_critic_does_not_choose_says_so(tmp_path: Path) -> None:
+    summary = archer.train(_config("archer", TASK, **PLAY | {"iterations": 0}), tmp_path / "run")
+    assert summary.best_of == 0 and overview(tmp_path / "run", 0).facts["returns of"] == "the policy alone"
+    assert "start_return" in (found := archer.evaluate(archer.load(tmp_path / "run"), episodes=2))
+    assert found["start_return"] == summary.start_return and "best_of" not in found
+
+
+@pytest.mark.parametrize("advantage", ["gae", "group"])
+def test_an_actor_that_stays_as_it_is_needs_no_credit(advantage: str, tmp_path: Path) -> None:
+    still = {"method": "none", "advantage": advantage}
+    config = _config("archer-offline", TASK, iterations=1, actor=still, rollout={"group": 2})
+    archer.train(config, tmp_path / "run")  # from demonstrations alone: there is no game to give credit for
+    assert RunFolder(tmp_path / "run").metrics()[-1]["critic/q_loss"] > 0
 
 
 def test_a_critic_of_tokens_scores_but_cannot_choose(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from archer.algorithms.presets import PRESETS
 from archer.checkpoint import latest_checkpoint
 from archer.cli import main
 from archer.collecting import collect_scripted
-from archer.config import RunConfig
+from archer.comparison.curves import read_run
+from archer.config import EnvConfig, RunConfig
 from archer.conversations import ConversationError, write_conversations
 from archer.resuming import restore
 from archer.run import hold_out
 from archer.runfolder import RunFolder
 from archer.settings import Layer, build
 from archer.storage import read_shard
+from tests.conftest import Command
 from tests.test_learning import TASK
 from tests.test_training import _fingerprint
 from tests.worlds import TwoSteps
@@ -108,6 +111,38 @@ def test_no_conversation_is_held_out_where_it_would_serve_nothing() -> None:
     assert hold_out(_config("archer-offline", None, Path("x.jsonl")), conversations[:19])[1] == []
 
 
+def test_commands_take_the_environment_that_a_run_from_files_lacks(
+    offline: Path, data: Path, tmp_path: Path, command: Command
+) -> None:
+    env = "tests.worlds:TwoSteps"
+    for arguments in (["evaluate"], ["doctor"], ["play", "--side", "env"]):
+        done = command(*arguments, str(offline), typed="\n")
+        assert done.code == 2 and "has no environment; name one (--env" in done.err
+    found = json.loads(command("evaluate", str(offline), "--env", env, "--episodes", "20", "--json").out)
+    assert found["return_mean"] == archer.evaluate(archer.load(offline), episodes=20, env=TwoSteps)["return_mean"]
+    assert found["reference_return"] == 1.0
+    judged = json.loads(command("doctor", str(offline), "--env", env, "--episodes", "20", "--json").out)
+    assert judged["health"]["games"] == 20
+    played = command("play", str(offline), "--side", "env", "--env", env, typed="\n")
+    assert played.code == 0 and "First?" in played.out and "agent:" in played.out
+    for arguments, message in (
+        (["play", env, "--env", env], "--env is for --side env"),
+        (["doctor", str(offline), "--file", str(data), "--env", env], "leave --env out"),
+        (["evaluate", str(offline), "--env", "nowhere"], "unknown 'nowhere'"),
+    ):
+        done = command(*arguments)
+        assert done.code == 2 and message in done.err
+
+
+def test_options_are_of_the_environment_that_a_run_was_trained_with(offline: Path) -> None:
+    loaded = archer.load(offline)
+    config = replace(loaded.config, env=EnvConfig(name="twenty-questions", options={"objects": "ten"}))
+    run = replace(loaded, config=config)
+    assert run.task(None)[0] == "twenty-questions" and run.task("tests.worlds:TwoSteps")[0] == "tests.worlds:TwoSteps"
+    with pytest.raises(ValueError, match="'TwoSteps' has no option 'objects'"):
+        run.task(TwoSteps)  # a class takes the place of the one that the run was trained with
+
+
 def test_what_was_learned_offline_plays_well(offline: Path) -> None:
     found = archer.evaluate(archer.load(offline), episodes=100, env=TwoSteps)
     assert found["return_mean"] > 0.7  # the data won a quarter of its games
@@ -148,12 +183,15 @@ def test_a_policy_goes_on_online_with_its_critic_and_its_data(offline: Path, tmp
 
 
 def test_games_of_the_run_before_are_counted(offline: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"rollout": {"games": 8}, "iterations": 2}
+    settings: dict[str, Any] = {"rollout": {"games": 8}, "iterations": 2, "eval": {"every": 1}}
     first = _config("archer", "tests.worlds:TwoSteps", start_from=str(offline), **settings)
     archer.train(first, tmp_path / "first")
     second = _config("archer", "tests.worlds:TwoSteps", start_from=str(tmp_path / "first"), **settings)
     assert archer.train(second, tmp_path / "second").games == 32
     assert [row["games"] for row in RunFolder(tmp_path / "second").metrics()] == [16, 24, 32]
+    curve = read_run(tmp_path / "second")  # as `archer compare` has it
+    assert curve is not None and (curve.games_before, curve.games.tolist()) == (16, [8, 16])
+    assert curve.turns.tolist() == [16, 32]  # two a game
     seeds = {episode.seed for number in (1, 2) for episode in _episodes(tmp_path / "second", number)}
     assert not seeds & {episode.seed for number in (1, 2) for episode in _episodes(tmp_path / "first", number)}
 

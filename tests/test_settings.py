@@ -82,6 +82,11 @@ def test_a_start_that_cannot_be_is_refused(changes: dict[str, Any], message: str
         overlay(RunConfig(), changes, "test")
 
 
+def test_a_baseline_without_a_critic_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"actor\.method='baseline' .* there is no critic; set critic\.method, or"):
+        settings(Train(preset="grpo", set=("actor.method=baseline",)))
+
+
 def test_numbers_may_be_written_as_people_write_them() -> None:
     assert parse_assignment("critic.lr=1e-4") == {"critic": {"lr": 1e-4}}
     assert parse_assignment("seed=3") == {"seed": 3}

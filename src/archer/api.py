@@ -18,6 +18,7 @@ from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig, ServerConfig
 from archer.config.engines import EngineName
 from archer.envs import Factory, make_factory, task_name
+from archer.envs.base import Environment
 from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
 from archer.models.actor import Actor
@@ -96,12 +97,19 @@ class LoadedRun:
         }  # fmt: skip
         return facts_html(facts)
 
-    def target(self, env: str | Factory | None) -> str | Factory:
-        """The environment to play: ``env``, or the run's own; ValueError where there is neither."""
-        found = env if env is not None else self.config.env.name
-        if found is None:
-            raise ValueError(f"{self.folder.path} learned from files alone and has no environment; name one")
-        return found
+    def task(self, env: str | Factory | None) -> tuple[str, Callable[[], Environment]]:
+        """What is played, by name, and what makes copies of it: ``env``, or the run's own environment; ValueError where
+        there is neither. The run's options are of its own, or of the class that it was trained with; another that is
+        named has none."""
+        own = self.config.env
+        target = env if env is not None else own.name
+        if target is None:
+            raise ValueError(
+                f"{self.folder.path} learned from files alone and has no environment; name one (--env, or env=... in "
+                "Python)"
+            )
+        named = isinstance(target, str) and target != own.name
+        return task_name(target), make_factory(target, {} if named else own.options)
 
     @cached_property
     def engine(self) -> Speaker:
@@ -153,36 +161,42 @@ def evaluate(
     episodes: int = 1000,
     greedy: bool = False,
     best_of: int = 0,
-    env: Factory | None = None,
+    env: str | Factory | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Play evaluation games as the run plays; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
+    """Let the policy play evaluation games; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
     ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None.
 
-    With ``best_of`` the same games are played once more, the critic choosing among that many sampled utterances in
-    each turn; what comes of it stands beside the policy's own results, in ``best_of_return_mean`` and so on.
+    With ``best_of``, or in a run that has ``eval.best_of``, the same games are played once more, the critic choosing
+    among that many sampled utterances in each turn; what comes of it stands beside the policy's own results, in
+    ``best_of_return_mean`` and so on. So does the start of a run that was measured with that choice. With ``greedy``
+    all samples would be the same, and the policy plays alone.
     """
-    if greedy and (best_of or run.config.eval.best_of):
+    if greedy and best_of:
         raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
-    target = run.target(env)
-    make_env = make_factory(target, run.config.env.options)
+    task, make_env = run.task(env)
     sampling = replace(run.sampling, greedy=greedy)
     progress = progress or Progress(quiet=True)
+    own = run.config.eval.best_of
+    chosen = 0 if greedy else best_of or own
     with host(make_env, run.config.rollout) as environments:
         measure = partial(
             evaluate_actor, run.actor, environments, episodes,
-            task=task_name(target), sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
+            task=task, sampling=sampling, limits=run.limits, layout=run.layout, policy_version=0,
             report=progress.count,
         )  # fmt: skip
         progress.stage("playing", episodes, unit="games")
-        found = _outcome(measure(player=run.player(run.config.eval.best_of)))
-        if best_of:
-            progress.stage(f"playing, the best of {best_of}", episodes, unit="games")
-            chosen = _outcome(measure(player=run.player(best_of)))
-            found |= {"best_of": best_of} | {f"best_of_{key}": value for key, value in chosen.items()}
+        found = _outcome(measure(player=run.player(0)))
+        if chosen:
+            progress.stage(f"playing, the best of {chosen}", episodes, unit="games")
+            beside = _outcome(measure(player=run.player(chosen)))
+            found |= {"best_of": chosen} | {f"best_of_{key}": value for key, value in beside.items()}
     rows = run.folder.metrics()
+    start = rows[0].get("eval/return_mean") if rows else None
+    if own and chosen == own:
+        found["best_of_start_return"] = start
     return found | {
-        "start_return": rows[0].get("eval/return_mean") if rows else None,
+        "start_return": None if own else start,
         "reference_return": reference_return(make_env),
         "episodes": episodes,
         "games_trained": int(rows[-1]["games"]) if rows else 0,

@@ -145,6 +145,7 @@ def _train(command: Train) -> None:
     if summary.start_return is not None and summary.return_mean is not None:
         rows["return before"] = interval(summary.start_return, summary.start_ci95)
         rows["return after"] = interval(summary.return_mean, summary.return_ci95)
+        rows["returns of"] = RunFolder.open(folder).config().eval.played_by
     if summary.reference_return is not None:
         rows["best possible return"] = f"{summary.reference_return:.2f}"
     if summary.gap_closed is not None:

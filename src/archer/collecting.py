@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from archer.api import LoadedRun
 from archer.conversations import from_episode
-from archer.envs import Factory, make_factory, task_name
+from archer.envs import Factory
 from archer.envs.base import (
     Demonstrated,
     Environment,
@@ -47,15 +47,14 @@ def collect_run(
     run: LoadedRun, games: int, seed: int, env: str | Factory | None = None, progress: Progress | None = None
 ) -> list[ScriptedGame]:
     """Games of a run as it plays, on its own task or on ``env``."""
-    target = run.target(env)
-    make_env = make_factory(target, run.config.env.options)
+    task, make_env = run.task(env)
     last: dict[int, Observation] = {}
     progress = progress or Progress(quiet=True)
     progress.stage("playing", games, unit="games")
     with host(make_env, run.config.rollout) as environments:
         episodes = run.player(run.config.eval.best_of)(
             run.actor, lambda: _Listener(environments(), last), _seeds(games, seed),
-            task=task_name(target), sampling=run.sampling,
+            task=task, sampling=run.sampling,
             limits=run.limits, layout=run.layout, report=progress.count,
         )  # fmt: skip
     return [from_episode(episode, last[episode.seed]) for episode in episodes]

@@ -9,6 +9,12 @@ from typing import Annotated, Literal
 import tyro
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+AsJson = Annotated[Json, tyro.conf.arg(help="Print the result as one JSON object.")]
+Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="Folder of the run.")]
+Env = Annotated[
+    str | None,
+    tyro.conf.arg(help="Environment, in place of the run's own; one that learned from files alone has none."),
+]
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,7 @@ class Train(Settings):
     """Dashboards to log to as well."""
     show: Json = False
     """Print the complete settings as YAML and stop."""
-    json: Json = False
-    """Print the result as one JSON object."""
+    json: AsJson = False
 
 
 @dataclass(frozen=True)
@@ -86,26 +91,24 @@ class ClusterDemo:
     """Players."""
     set: tuple[str, ...] = ()
     """Single settings, `name=value`."""
-    json: Json = False
-    """Print the result as one JSON object."""
+    json: AsJson = False
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Measure a trained agent on games that were never trained on."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    run: Folder
     episodes: int = 1000
     """Games to play."""
     greedy: Json = False
     """Take the most likely token instead of sampling."""
     best_of: int = 0
-    """Play the games once more with the critic choosing among this many sampled utterances; 0 leaves it out."""
+    """Play the games once more with the critic choosing among this many sampled utterances; 0: its eval.best_of."""
+    env: Env = None
     engine: Literal["built-in", "vllm"] | None = None
     """What plays; left out, what played when the run was trained."""
-    json: Json = False
-    """Print the result as one JSON object."""
+    json: AsJson = False
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,11 @@ class Play:
     """Your side `agent`: an environment's name. Your side `env`: a run's folder."""
     side: Literal["agent", "env"] = "agent"
     """Whose words you write."""
+    env: Env = None
     seed: int = 0
     """Seed of the game."""
     best_of: int = 0
-    """Your side `env`: the agent's critic chooses among this many sampled utterances; 0 takes the first."""
+    """Your side `env`: the agent's critic chooses among this many sampled utterances; 0: its eval.best_of."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +137,12 @@ class Collect:
     episodes: int = 1000
     """Games to play."""
     env: str | None = None
-    """Environment, for the players; a run has its own."""
+    """Environment, for the players; for a run, in place of its own."""
     seed: int = 0
     """Seed of the games; none of them is ever an evaluation game."""
     engine: Literal["built-in", "vllm"] | None = None
     """What plays for a run; left out, what played when it was trained."""
-    json: Json = False
-    """Print the result as one JSON object."""
+    json: AsJson = False
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,7 @@ class Export:
     archer export runs/q --out my-agent
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    run: Folder
     out: Path
     """The new folder."""
     merge: Json = False
@@ -163,8 +165,7 @@ class Export:
 class Score:
     """Say what a run's critic thinks of every utterance of given conversations: Q, V and advantage."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    run: Folder
     file: Annotated[Path, tyro.conf.Positional]
     """Conversations: .jsonl or .parquet with messages and rewards, or an episode shard."""
     skip_malformed: Json = False
@@ -208,16 +209,15 @@ class Doctor:
     The policy plays games it has never seen, and what the critic says of every turn is held against what became of it.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    run: Folder
     episodes: int | None = None
     """Games to play; 200 unless told."""
+    env: Env = None
     file: Path | None = None
     """Conversations (.jsonl or .parquet) to judge by instead of playing; none that the critic learned from."""
     out: Path | None = None
     """Picture to write, .png: realised returns against Q."""
-    json: Json = False
-    """Print the result as one JSON object."""
+    json: AsJson = False
 
 
 @dataclass(frozen=True)

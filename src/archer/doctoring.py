@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archer.api import LoadedRun, load_critic
-from archer.envs import Factory, make_factory, task_name
+from archer.envs import Factory
 from archer.envs.base import ScriptedGame
 from archer.evaluation import evaluate_actor
 from archer.health.critic import value_turns
@@ -48,7 +48,7 @@ class Examination:
 
 
 def examine(
-    run: LoadedRun, *, episodes: int = EPISODES, env: Factory | None = None, progress: Progress | None = None
+    run: LoadedRun, *, episodes: int = EPISODES, env: str | Factory | None = None, progress: Progress | None = None
 ) -> Examination:
     """Let the run play evaluation games, which are never trained on, as it does, and hold its critic against them.
 
@@ -57,15 +57,14 @@ def examine(
     critic = load_critic(run)
     progress = progress or Progress(quiet=True)
     try:
-        target = run.target(env)
-        make_env = make_factory(target, run.config.env.options)
+        task, make_env = run.task(env)
     except ValueError as error:
         raise ValueError(f"{error}; without its environment a critic is examined on conversations in a file") from error
     progress.stage("playing", episodes, unit="games")
     with host(make_env, run.config.rollout) as environments:
         played = evaluate_actor(
             run.actor, environments, episodes,
-            task=task_name(target), sampling=run.sampling,
+            task=task, sampling=run.sampling,
             limits=run.limits, layout=run.layout, policy_version=0,
             player=run.player(run.config.eval.best_of), report=progress.count,
         )  # fmt: skip
@@ -85,7 +84,8 @@ def examine_episodes(
     progress.stage("judging", len(episodes), unit="games")
     turns = value_turns(critic, episodes, run.config.critic, progress.count)
     health = measure_health(turns)
-    return Examination(turns, health, diagnose(health), _development(run.folder.metrics()))
+    logged = run.folder.metrics()
+    return Examination(turns, health, diagnose(health, logged), _development(logged))
 
 
 def _development(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, float | None], ...]:

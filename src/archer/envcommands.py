@@ -77,10 +77,12 @@ def play(command: Play) -> None:
     check_best_of(command.best_of)
     if command.best_of and command.side == "agent":
         raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
+    if command.env is not None and command.side == "agent":
+        raise ValueError("--env is for --side env: playing the agent, name the environment alone")
     from archer.playing import play_as_agent, play_as_environment
 
     console = Console()
     if command.side == "agent":
         play_as_agent(make_factory(command.what, {})(), command.seed, console)
     else:
-        play_as_environment(Path(command.what), command.seed, console, command.best_of)
+        play_as_environment(Path(command.what), command.seed, console, command.best_of, command.env)

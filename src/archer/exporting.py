@@ -75,7 +75,7 @@ def card(run: LoadedRun, *, adapter: bool) -> str:
             f"# Policy of {task}", "",
             f"Trained by archer, preset `{config.preset}`, seed {config.seed}, {run.iteration} iterations, "
             f"{int(rows[-1]['games']) if rows else 0} games.", "",
-            "| games | return of evaluation games, 95 % interval |", "|---|---|",
+            f"| games | return of evaluation games ({config.eval.played_by}), 95 % interval |", "|---|---|",
             *(f"| {games} | {mean:.3f} ± {half:.3f} |" for games, mean, half in results[:1] + results[1:][-1:]), "",
             f"Conversations are laid out by `rollout.layout={config.rollout.layout}` and cut by "
             f"`rollout.history={config.rollout.history}`; utterances were sampled at temperature "

@@ -42,6 +42,8 @@ class Summary:
     start_ci95: float | None
     return_mean: float | None
     return_ci95: float | None
+    best_of: int
+    """Utterances among which the critic chose in these evaluations (``eval.best_of``); 0: the policy alone."""
     reference_return: float | None
     gap_closed: float | None
     """Share of the way from the start to the reference, None where there is no reference."""
@@ -66,6 +68,7 @@ def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
     summary = Summary(
         run=str(run.folder.path),
         task=run.task,
+        best_of=run.config.eval.best_of,
         games=run.games,
         demonstrations=count_rows(run.folder.demonstrations_file),
         **(dict.fromkeys(measured) | outcome),
@@ -87,7 +90,7 @@ def _outcome(run: Run, episodes: Sequence[Episode]) -> dict[str, Any]:
         run.folder.curve_file,
         start_return=before["eval/return_mean"],
         reference_return=best,
-        title=f"{run.task}, {run.config.preset}, seed {run.config.seed}",
+        title=f"{run.task}, {run.config.preset}, seed {run.config.seed}; evaluations: {run.config.eval.played_by}",
     )
     return {
         "start_return": before["eval/return_mean"],

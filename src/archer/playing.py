@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from archer.api import LoadedRun, load, load_chooser
-from archer.envs import make_factory
+from archer.envs import Factory
 from archer.envs.base import Environment, check_reset, check_step, close
 from archer.envs.hosting import Hosting
 from archer.models.critic import Critic
@@ -162,12 +162,15 @@ def play_as_agent(env: Environment, seed: int, console: Console) -> None:
     console.print(Text(f"{'ended' if terminated else 'stopped by the limit'}, return {total:g}", style="bold"))
 
 
-def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0) -> None:
-    """A person answers a trained agent, whose critic chooses among ``best_of`` utterances if asked to."""
+def play_as_environment(
+    run: Path, seed: int, console: Console, best_of: int = 0, env: str | Factory | None = None
+) -> None:
+    """A person answers a trained agent, whose critic chooses among ``best_of`` utterances if asked to, after what the
+    run's environment, or ``env``, says first."""
     loaded = load(run)
     count = best_of or loaded.config.eval.best_of
     advisor = Advisor(loaded, load_chooser(loaded) if count else None)
-    first = opening(loaded, seed)
+    first = opening(loaded, seed, env)
     console.print(Text(f"{observation_line(first)}  (you answer the agent; an empty line ends the game)", style="dim"))
 
     def answer(said: str) -> tuple[str, bool]:
@@ -180,16 +183,17 @@ def play_as_environment(run: Path, seed: int, console: Console, best_of: int = 0
         sitting.say(favourite(sitting.offer(max(1, count))).utterance)
 
 
-def opening(run: LoadedRun, seed: int) -> Observation:
-    """What the run's environment says first in the game of ``seed``."""
-    with hosted(run) as environments:
-        env = environments()
+def opening(run: LoadedRun, seed: int, env: str | Factory | None = None) -> Observation:
+    """What the run's environment, or ``env``, says first in the game of ``seed``."""
+    with hosted(run, env) as environments:
+        copy = environments()
         try:
-            return check_reset(env.reset(seed=seed))[0]
+            return check_reset(copy.reset(seed=seed))[0]
         finally:
-            close(env)
+            close(copy)
 
 
-def hosted(run: LoadedRun) -> Hosting:
-    """Copies of the run's environment, as its settings have them answer; ValueError where it cannot be made."""
-    return host(make_factory(run.target(None), run.config.env.options), run.config.rollout)
+def hosted(run: LoadedRun, env: str | Factory | None = None) -> Hosting:
+    """Copies of the run's environment, or of ``env``, as its settings have them answer; ValueError where they cannot be
+    made."""
+    return host(run.task(env)[1], run.config.rollout)

@@ -23,8 +23,9 @@ def evaluate(command: Evaluate) -> None:
     run = api.load(command.run, engine=command.engine)
     with Progress(quiet=command.json) as progress:
         found = api.evaluate(
-            run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of, progress=progress
-        )
+            run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of, env=command.env,
+            progress=progress,
+        )  # fmt: skip
     show("Evaluation", found, as_json=command.json)
 
 
@@ -36,11 +37,13 @@ def collect(command: Collect) -> None:
     check_episodes(command.episodes)
     from archer.collecting import PLAYERS, collect_run, collect_scripted
 
+    played_by = command.what
     with Progress(quiet=command.json) as progress:
         if command.what not in PLAYERS:
             from archer.api import load
 
             run = load(Path(command.what), engine=command.engine)
+            played_by = run.config.eval.played_by
             games = collect_run(run, command.episodes, command.seed, command.env, progress)
         elif command.engine is not None:
             raise ValueError(f"--engine is what speaks for a run, and {command.what} is a scripted player")
@@ -51,7 +54,8 @@ def collect(command: Collect) -> None:
             games = collect_scripted(command.what, make_env, command.episodes, command.seed, progress)
     write_conversations(command.out, games)
     returns = [game.return_ for game in games]
-    result = {"file": str(command.out), "episodes": len(games), "return_mean": sum(returns) / len(returns)}
+    mean = sum(returns) / len(returns)
+    result = {"file": str(command.out), "episodes": len(games), "played_by": played_by, "return_mean": mean}
     show("Collected", result, as_json=command.json)
 
 
@@ -107,6 +111,8 @@ def doctor(command: Doctor) -> None:
 
     if command.file is not None and command.episodes is not None:
         raise ValueError("--file takes the place of games: leave --episodes out")
+    if command.file is not None and command.env is not None:
+        raise ValueError("--file takes the place of games: leave --env out")
     if command.episodes is not None and command.episodes < FEWEST_GAMES:
         raise ValueError(
             f"--episodes must be at least {FEWEST_GAMES}, got {command.episodes}: fewer games tell nothing"
@@ -125,7 +131,7 @@ def doctor(command: Doctor) -> None:
     with Progress(quiet=command.json) as progress:
         if games is None:
             source = f"{command.episodes or EPISODES} evaluation games"
-            found = examine(run, episodes=command.episodes or EPISODES, progress=progress)
+            found = examine(run, episodes=command.episodes or EPISODES, env=command.env, progress=progress)
         else:
             source = f"{len(games)} conversations of {command.file}"
             found = examine_recorded(run, games, progress)

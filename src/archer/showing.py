@@ -66,6 +66,7 @@ def overview(run: str | Path, games: int = 2) -> Overview:
     if measured:
         facts["return before"] = measured[0]["eval/return_mean"]
         facts["return now"] = measured[-1]["eval/return_mean"]
+        facts["returns of"] = config.eval.played_by
     final: list[float | None] = []  # the last evaluation is no line of the metrics
     if folder.summary_file.exists():
         summary = folder.summary()

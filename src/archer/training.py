@@ -67,7 +67,9 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         unseen = episodes
     if run.agent.critic is not None and unseen:  # before it learns from them, if it ever does
         metrics |= critic_health(run.agent.critic, unseen, config.critic)
-    credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
+    credit = None
+    if config.actor.method != "none":  # before the critic learns how these games went on
+        credit = assign_credit(config.actor.advantage, run.replay, run.agent.critic, config.critic)
     if config.critic.method != "none":
         metrics |= update_critic(
             run.agent, run.replay, config.critic,

@@ -33,7 +33,8 @@ class EqualCost:
     axis: Axis
     amount: float
     returns: Mapping[str, Estimate | None]
-    """By method; None where a run had not begun, because its demonstrations count and cost more than this."""
+    """By method; None where a run had not begun, because its demonstrations, where they count, or the games of the run
+    that it goes on from are more than this."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,10 @@ def compare(
         levels={level: {method.label: _to_level(method.cost(axis, level)) for method in methods} for level in chosen},
         against=against,
         ratios={level: _ratios(methods, against, axis, level) for level in chosen if against is not None},
-        notes=(*_unfinished(read), *_unequal_clocks(curves), *_few_seeds(methods)),
-    )
+        notes=(
+            *_unfinished(read), *_continued(curves), *_chosen(methods), *_unequal_clocks(curves), *_few_seeds(methods)
+        ),
+    )  # fmt: skip
 
 
 def _only_task(curves: Sequence[RunCurve]) -> str:
@@ -181,6 +184,24 @@ def _unfinished(read: Mapping[Path, RunCurve | None]) -> list[str]:
             done = f"{len(curve.returns)} of {curve.config.iterations} iterations"
             notes.append(f"unfinished, taken as far as it has come ({done}): {path}")
     return notes
+
+
+def _continued(curves: Sequence[RunCurve]) -> list[str]:
+    return [
+        f"goes on from a run that had played {curve.games_before:,} games: they are in its games, but its turns, "
+        f"tokens and seconds are its own alone, in which it is not on equals with runs that began anew: {curve.path}"
+        for curve in curves
+        if curve.games_before
+    ]
+
+
+def _chosen(methods: Sequence[Method]) -> list[str]:
+    return [
+        f"the returns of {method.label} are of its critic's choice among {method.best_of} utterances a turn, not of "
+        "the policy alone"
+        for method in methods
+        if method.best_of
+    ]
 
 
 def _unequal_clocks(curves: Sequence[RunCurve]) -> list[str]:

@@ -32,8 +32,10 @@ class RunCurve:
     path: Path
     config: RunConfig
     task: str
+    games_before: int
+    """Games that the runs had played which this one goes on from; of these its folder knows nothing else."""
     games: Floats
-    """Games played so far, warm-up included."""
+    """Games that it has played itself so far, warm-up included."""
     turns: Floats
     """Utterances said in these games so far, each of which the environment was asked to answer."""
     tokens: Floats
@@ -78,6 +80,11 @@ def read_run(path: Path) -> RunCurve | None:
     """The curve of a run so far, None before its first iteration; ValueError for what cannot be compared."""
     folder = RunFolder.open(path)
     config = folder.config()
+    if not config.rollout.games:
+        raise ValueError(
+            f"{path} played nothing (rollout.games=0), so it has no curve to compare: leave it out. What it came to: "
+            f"`archer evaluate {path}`, with --env where it learned from files alone"
+        )
     rows = folder.metrics()
     before, played = ([row for row in rows if (row["iteration"] == 0) == wanted] for wanted in (True, False))
     if not played:
@@ -86,8 +93,10 @@ def read_run(path: Path) -> RunCurve | None:
         if row["iteration"] != number:
             raise ValueError(f"{folder.metrics_file}: iteration {row['iteration']!r} stands where {number} should")
     points, returns = _measured(folder, config, played)
-    games = _column(folder, played, "games")
-    if (np.diff(games) <= 0).any():
+    earlier = int((_number(before[-1], "games", folder.metrics_file) if before else None) or 0)
+    games = _column(folder, played, "games") - earlier
+    new = np.diff(games, prepend=0.0)
+    if (new <= 0).any():
         raise ValueError(f"{folder.metrics_file}: games must grow from iteration to iteration")
     start = _number(before[-1], "eval/return_mean", folder.metrics_file) if before else None
     if start is None:
@@ -98,8 +107,9 @@ def read_run(path: Path) -> RunCurve | None:
         path=path,
         config=config,
         task=str((summary or {}).get("task", config.env.name)),
+        games_before=earlier,
         games=games[points],
-        turns=np.cumsum(_column(folder, played, "rollout/length") * np.diff(games, prepend=0.0))[points],
+        turns=np.cumsum(_column(folder, played, "rollout/length") * new)[points],
         tokens=np.cumsum(_column(folder, played, "rollout/tokens"))[points],
         seconds=began + np.cumsum(_column(folder, played, "time/iteration_s"))[points],
         returns=returns,

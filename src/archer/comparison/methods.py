@@ -15,8 +15,8 @@ from archer.comparison.intervals import Censored, Estimate, Floats, estimate, iq
 from archer.settings import flatten, to_dict
 
 NOT_THE_METHOD = (
-    "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval", "start_from", "iterations",
-    "model.sharding",
+    "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval.every", "eval.games", "eval.final_games",
+    "start_from", "iterations", "model.sharding",
 )  # fmt: skip
 """Settings that make no other method of a preset; preset and task are compared on their own, and a longer run is the
 same method for longer."""
@@ -32,7 +32,8 @@ class Repeat:
     smoothed: Floats
     """Means of the returns around each iteration, shape [iterations]."""
     before: Mapping[Axis, float]
-    """What was spent before the first game: demonstrations, where they count."""
+    """What was spent before its first game: the games of the runs that it goes on from; demonstrations, where they
+    count."""
 
     @property
     def seed(self) -> int:
@@ -72,6 +73,11 @@ class Method:
     final: Estimate | None
     """Evaluation of the trained agents of the runs that are finished, None if none is."""
 
+    @property
+    def best_of(self) -> int:
+        """Utterances among which the critic chooses where its runs are measured; 0: the policy alone."""
+        return self.repeats[0].run.config.eval.best_of
+
     def curve(self, axis: Axis) -> tuple[Floats, Floats, tuple[Floats, Floats] | None]:
         """Amounts spent, interquartile mean there and the ends of its interval, as far as all seeds have come."""
         last = min(repeat.spent(axis)[-1] for repeat in self.repeats)
@@ -105,8 +111,7 @@ def group(curves: Sequence[RunCurve], *, smooth: int, count_demonstrations: bool
                 "leave one of them out, since seeds are the repeats"
             )
         before = dict.fromkeys(AXES, 0.0)
-        if count_demonstrations:
-            before["games"] = float(curve.demonstrations)
+        before["games"] += curve.games_before + (curve.demonstrations if count_demonstrations else 0)
         repeats[seed] = Repeat(curve, smoothed(curve.returns, smooth), before)
     return tuple(_method(label, [repeats[seed] for seed in sorted(repeats)]) for label, repeats in groups.items())
 
@@ -132,8 +137,9 @@ def _method(label: str, repeats: Sequence[Repeat]) -> Method:
 
 
 def method_labels(curves: Sequence[RunCurve]) -> list[str]:
-    """What each run's method is called: its preset, and the settings in which the runs of that preset differ."""
-    settings = [_flat(to_dict(curve.config)) for curve in curves]
+    """What each run's method is called: its preset, and in what the runs of that preset differ: settings, and the games
+    that had been played before them."""
+    settings = [{**_flat(to_dict(curve.config)), "games_before": curve.games_before} for curve in curves]
     labels = []
     for curve, own in zip(curves, settings, strict=True):
         same = [other for one, other in zip(curves, settings, strict=True) if one.config.preset == curve.config.preset]

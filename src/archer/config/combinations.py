@@ -127,6 +127,11 @@ def _check_critic(
                 raise ValueError(f"{name}={count} lets Q choose, but {why}; set it to 0")
     if critic.method == "none" and actor.advantage == "gae":
         raise ValueError("actor.advantage='gae' needs V, but there is no critic; set critic.method='gae'")
+    if critic.method == "none" and actor.method == "baseline":
+        raise ValueError(
+            "actor.method='baseline' learns the value of every token in the critic's unit, but there is no critic; set "
+            "critic.method, or actor.method='reinforce' or 'ppo'"
+        )
     if actor.advantage == "token_gae" and critic.method != "tokens":
         raise ValueError("actor.advantage='token_gae' needs V of every token: set critic.method='tokens'")
     if critic.method == "tokens" and model.critic != "causal":

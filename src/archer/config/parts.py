@@ -170,14 +170,19 @@ class EvalConfig:
     """Evaluation on games that are never trained on."""
 
     best_of: Natural = 0
-    """The critic chooses what to say among this many samples in evaluations too, and wherever else the agent is used; 0
-    measures the policy alone."""
+    """The critic chooses what to say among this many samples in the run's evaluations too, and wherever else the agent
+    is used; 0 measures the policy alone."""
     every: Natural = 5
     """Iterations between evaluations; 0 evaluates at the end only."""
     games: Several = 256
     """Games of an evaluation while training; an interval needs two."""
     final_games: Several = 1000
     """Games of the evaluations of the supervised start and of the end."""
+
+    @property
+    def played_by(self) -> str:
+        """Whose returns a run's evaluations are, in words."""
+        return f"the critic's choice among {self.best_of}" if self.best_of else "the policy alone"
 
 
 @dataclass(frozen=True, config=STRICT)

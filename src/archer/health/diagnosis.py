@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from archer.health.numbers import Health
 
@@ -16,6 +17,8 @@ LEAST_Q_SPREAD = 0.05
 """Std of Q over std of the returns: 0.2 to 0.7 in trained critics, 0.02 and less in untrained ones."""
 LEAST_ADVANTAGE_SPREAD = 0.01
 """Std of A over std of the returns: 0.1 to 0.2 in trained critics; the actor's gradient is in proportion to it."""
+LOST = 2.0
+"""Times the spread that is left which a critic must have had in training for that to be a loss and not a wobble."""
 LEAST_CORRELATION = 0.1
 """Of Q with the returns."""
 MOST_BIAS = 1.0
@@ -46,12 +49,19 @@ class Diagnosis:
     reasons: tuple[str, ...]
 
 
-def diagnose(health: Health) -> Diagnosis:
-    """The verdict on a critic, by the thresholds of this module."""
-    collapse, unjudgeable = tuple(_collapse(health)), tuple(_nothing_to_judge_by(health))
+def diagnose(health: Health, logged: Sequence[Mapping[str, Any]] = ()) -> Diagnosis:
+    """The verdict on a critic, by the thresholds of this module.
+
+    ``logged`` are the metrics of the run's iterations: a critic that tells nothing apart has collapsed only where it
+    once did; else it has not begun to.
+    """
+    unjudgeable = tuple(_nothing_to_judge_by(health))
     if unjudgeable and not health.nonfinite:
         return Diagnosis(Verdict.UNDECIDED, unjudgeable)
-    immaturity, doubt = tuple(_immaturity(health)), tuple(_doubt(health))
+    same = tuple(_sameness(health, logged))
+    collapse = (*_divergence(health), *(reason for lost, reason in same if lost))
+    immaturity = (*(reason for lost, reason in same if not lost), *_immaturity(health))
+    doubt = tuple(_doubt(health))
     if collapse:
         return Diagnosis(Verdict.COLLAPSED, collapse + immaturity)
     if immaturity:
@@ -69,26 +79,50 @@ def _nothing_to_judge_by(health: Health) -> Iterator[str]:
         yield "All turns had the same return: there is nothing that a critic could tell apart."
 
 
-def _collapse(health: Health) -> Iterator[str]:
+def _divergence(health: Health) -> Iterator[str]:
     if health.nonfinite:
         yield (
             f"{health.nonfinite} of {health.turns} turns have values that are no finite numbers: training has "
             "diverged. Train anew with a lower critic.lr and critic.matrix_lr."
         )
+
+
+def _sameness(health: Health, logged: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bool, str]]:
+    """A sentence for each thing that the critic does not tell apart, and whether it once did."""
     if not health.return_std or health.q_std is None or health.advantage_std is None:
         return
+    of_returns = f"that of the returns {health.return_std:.3g}"
     if health.q_std < LEAST_Q_SPREAD * health.return_std:
-        yield (
-            f"Q is nearly the same everywhere: its spread is {health.q_std:.3g}, that of the returns "
-            f"{health.return_std:.3g}. The critic has not begun to learn, or has lost what it knew. {MORE} If it "
-            "knew better before, lower critic.lr."
-        )
+        alike = f"Q is nearly the same everywhere: its spread is {health.q_std:.3g}, {of_returns}."
+        had = _once("q_std", health.q_std / health.return_std, LEAST_Q_SPREAD, logged)
+        if had is None:
+            yield False, f"{alike} The critic has not begun to learn. {MORE}"
+        else:
+            yield True, f"{alike} {had} The critic has lost what it knew: lower critic.lr and critic.matrix_lr."
     if health.advantage_std < LEAST_ADVANTAGE_SPREAD * health.return_std:
-        yield (
-            f"The critic finds all utterances alike: the spread of advantages is {health.advantage_std:.3g}, that of "
-            f"the returns {health.return_std:.3g}. The actor has nothing to learn from. See whether its utterances "
-            "still differ; if they do, give the critic more updates."
+        alike = (
+            f"The critic finds all utterances alike: the spread of advantages is {health.advantage_std:.3g}, "
+            f"{of_returns}. The actor has nothing to learn from."
         )
+        had = _once("advantage_std", health.advantage_std / health.return_std, LEAST_ADVANTAGE_SPREAD, logged)
+        if had is None:
+            yield False, f"{alike} See whether its utterances differ; if they do, give the critic more updates."
+        else:
+            yield True, f"{alike} {had} See whether its utterances still differ; if they do, lower critic.lr."
+
+
+def _once(name: str, now: float, least: float, logged: Sequence[Mapping[str, Any]]) -> str | None:
+    """When a spread was greatest in training, in spreads of the returns; None if it was never above ``least``, or not
+    clearly more than ``now``."""
+    shares = {
+        row["iteration"]: row[f"critic/{name}"] / row["critic/return_std"]
+        for row in logged
+        if row.get(f"critic/{name}") is not None and row.get("critic/return_std")
+    }
+    best = max(shares, key=lambda iteration: shares[iteration], default=None)
+    if best is None or shares[best] < max(least, LOST * now):
+        return None
+    return f"In iteration {best} it was {shares[best]:.2g} of the spread of the returns, and is {now:.2g}."
 
 
 def _immaturity(health: Health) -> Iterator[str]:

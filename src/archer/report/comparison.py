@@ -46,7 +46,8 @@ def plot_comparison(found: Comparison, path: Path) -> None:
             axes.fill_between(amounts, *ends, color=colour, alpha=0.18, linewidth=0)
         lines += axes.plot(amounts, middle, color=colour, linestyle=style, linewidth=1.8)
         seeds = len(method.repeats)
-        names.append(f"{method.label} ({seeds} seed{'s' if seeds > 1 else ''})")
+        choice = f", best of {method.best_of}" if method.best_of else ""
+        names.append(f"{method.label} ({seeds} seed{'s' if seeds > 1 else ''}{choice})")
         if len(set(starts)) > 1:
             axes.axhline(method.start.value, color=colour, linestyle="--", linewidth=1, alpha=0.6)
     if len(set(starts)) == 1:
@@ -81,6 +82,7 @@ def write_csv(found: Comparison, path: Path) -> None:
         for method in found.methods:
             for repeat in method.repeats:
                 run = repeat.run
-                columns = (run.games, run.turns, run.tokens, run.seconds, run.returns, repeat.smoothed)
+                games = run.games_before + run.games
+                columns = (games, run.turns, run.tokens, run.seconds, run.returns, repeat.smoothed)
                 for iteration, row in enumerate(zip(*(column.tolist() for column in columns), strict=True), start=1):
                     writer.writerow([method.label, repeat.seed, iteration, *row])

@@ -147,6 +147,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "reference_return": found.reference,
         "methods": {
             method.label: {
+                "best_of": method.best_of,
                 "seeds": [repeat.seed for repeat in method.repeats],
                 "runs": [str(repeat.run.path) for repeat in method.repeats],
                 "iterations": [len(repeat.smoothed) for repeat in method.repeats],

@@ -52,11 +52,12 @@ function outcome(runs) {
   const rows = Object.entries(runs).map(([id, run], index) => {
     const measured = (run.metrics["eval/return_mean"] || []).filter((value) => value !== null);
     const summary = run.summary || {};
+    const choice = run.config.eval.best_of ? ` (best of ${run.config.eval.best_of})` : "";
     const swatch = make("span", { className: "swatch", style: { background: colourOf(index) } });
     const cells = [
       run.config.env.name ?? "files", `${run.iterations.at(-1) ?? 0} of ${run.config.iterations}`,
-      number((run.metrics.games || []).at(-1), 0), number(measured[0]),
-      number(summary.return_mean ?? measured.at(-1)), number(best(run)),
+      number((run.metrics.games || []).at(-1), 0), number(measured[0]) + choice,
+      number(summary.return_mean ?? measured.at(-1)) + choice, number(best(run)),
     ];
     const critic = make("td", { id: `critic-${id}`, label: header[1] }, known(id));
     return make("tr", {}, make("th", { scope: "row" }, swatch, nameOf(run)), critic, cells.map((text, place) => make("td", { label: header[place + 2] }, text)));
