@@ -108,29 +108,6 @@ def test_every_preset_learns_a_two_armed_bandit(preset: str, starts: dict[str, P
     assert end > max(0.62, start + 0.1)
 
 
-@pytest.mark.slow
-def test_uniform_credit_is_slower_at_the_same_step_size(tmp_path: Path) -> None:
-    """One of eight first words is paid at the end, after sixteen words of babble that uniform credit moves as well.
-
-    Means over four seeds that both share. At each method's best step size no difference was found (docs/log.md): larger
-    steps make up for the noise, until they are too large.
-    """
-    long = {"rollout": {"utterance_tokens": 40, "max_tokens": 128, "games": 16}, "iterations": 25, "warmup": 0}
-    won: dict[str, list[float]] = {"archer-reinforce": [], "grpo": []}
-    for seed in range(4):
-        start = tmp_path / f"start-{seed}" / "Babble"
-        layers = [Layer({"preset": "bc", "env": {"name": "tests.worlds:Babble"}, "seed": seed}, "test")]
-        layers += [Layer(PRESETS["bc"].settings(None), "bc"), Layer(TASK, "test"), Layer(long, "test")]
-        archer.train(build(RunConfig(), [*layers, Layer({"iterations": 0, "rollout": {"games": 0}}, "test")]), start)
-        for preset, returns in won.items():
-            run = tmp_path / f"{preset}-{seed}"
-            critic = {"critic_start": {"epochs": 1}} if preset == "archer-reinforce" else {}
-            _learned(preset, start, run, seed=seed, **long, **critic, actor={"lr": 3e-3, "kl": 0.02})
-            rows = [row for row in RunFolder.open(run).metrics() if "rollout/return_mean" in row]
-            returns.append(float(np.mean([row["rollout/return_mean"] for row in rows[10:]])))
-    assert np.mean(won["archer-reinforce"]) > np.mean(won["grpo"]) + 0.05
-
-
 @pytest.mark.parametrize(
     ("preset", "lowest", "highest"),
     [

@@ -58,16 +58,6 @@ class TwoSteps:
         return 1.0
 
 
-class Babble(TwoSteps):
-    """As ``TwoSteps`` with eight words to choose from, and sixteen random ones to be said after that."""
-
-    WORDS = ("red", "green", "blue", "yellow", "white", "black", "brown", "pink")
-
-    def demonstrator(self, seed: int) -> Player:
-        choice = random.Random(seed)
-        return lambda observation: " ".join(choice.choices(self.WORDS, k=1 if observation == "First?" else 16))
-
-
 class Guess:
     """One word of four, drawn from the seed, to be guessed at once; the demonstrator draws its own in the same way."""
 
