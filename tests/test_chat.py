@@ -10,6 +10,7 @@ import pytest
 
 from archer.beginning import begin_actor
 from archer.config import ModelConfig, RolloutConfig, RunConfig
+from archer.conversations import from_episode
 from archer.envs.base import ScriptedGame
 from archer.models.actor import Actor
 from archer.models.batch import collate
@@ -51,6 +52,17 @@ def test_utterances_end_where_the_template_ends_them(family: str, actors: dict[s
     actor = actors[family]
     assert actor.tokenizer.decode([actor.stop_id]) == FAMILIES[family][3]
     assert actor.model.generation_config.eos_token_id == actor.stop_id
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recorded_game_is_read_as_it_was_played(family: str, actors: dict[str, Actor]) -> None:
+    actor = actors[family]
+    for episode in _played(actor, list(range(6))):
+        read = to_episode(from_episode(episode), Chat(actor.tokenizer), seed=0, task="", limit=400)
+        np.testing.assert_array_equal(read.final_prompt_ids, episode.final_prompt_ids)
+        for turn, was in zip(read.turns, episode.turns, strict=True):
+            np.testing.assert_array_equal(turn.prompt_ids, was.prompt_ids)
+            assert turn.utterance is was.utterance
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -155,15 +155,21 @@ def in_tokens(
         progress.stage("reading demonstrations", len(games), unit="games")
     for number, game in enumerate(games, start=1):
         seed = demonstration_seed(config.seed, number - 1)
-        episode = to_episode(game, prompts, seed=seed, task=task, history=history, room=room)
+        limit = config.rollout.max_tokens
+        episode = to_episode(game, prompts, seed=seed, task=task, history=history, room=room, limit=limit)
         episodes.append(episode)
         progress.count(1)
-        tokens = max(len(episode.final_prompt_ids), *(len(turn.prompt_ids) for turn in episode.turns))
-        if tokens > config.rollout.max_tokens:
+        if episode.tokens_read > limit:
             raise ValueError(
-                f"demonstration {number} has {tokens} tokens and rollout.max_tokens={config.rollout.max_tokens}; "
+                f"demonstration {number} has {episode.tokens_read} tokens and rollout.max_tokens={config.rollout.max_tokens}; "
                 "raise that, or shorten or leave out the conversation"
             )
+    by_text = sum(
+        game.played is not None and episode.turns[0].utterance is not game.played.turns[0].utterance
+        for game, episode in zip(games, episodes, strict=True)
+    )
+    if by_text:
+        progress.message(f"{by_text} recorded games are in other tokens or another layout, and were read as text")
     return episodes
 
 

@@ -213,15 +213,17 @@ def _told(observation: Observation) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in observation]
 
 
-def from_episode(episode: Episode, final_observation: Observation = "") -> ScriptedGame:
-    """An episode as a conversation; what was heard at its very end is not kept in it as text."""
+def from_episode(episode: Episode) -> ScriptedGame:
+    """An episode as a conversation, which keeps its tokens beside the text."""
+    last = episode.final_observation
     return ScriptedGame(
         observations=tuple(turn.observation for turn in episode.turns),
         utterances=tuple(turn.utterance.text for turn in episode.turns),
         rewards=tuple(turn.reward for turn in episode.turns),
         infos=tuple(turn.info for turn in episode.turns),
         terminated=episode.terminated,
-        final_observation=final_observation,
+        final_observation="" if last is None else last,
+        played=episode,
     )
 
 

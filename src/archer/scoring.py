@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,10 +56,9 @@ def recorded_episodes(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[Epi
     prompts = run.layout(run.actor.tokenizer)
     rollout = run.config.rollout
     history, room = HISTORIES[rollout.history], rollout.max_tokens - rollout.utterance_tokens
-    episodes = [to_episode(game, prompts, seed=0, task="", history=history, room=room) for game in games]
-    context = run.actor.context
+    limit = run.actor.context or sys.maxsize
+    episodes = [to_episode(game, prompts, seed=0, task="", history=history, room=room, limit=limit) for game in games]
     for number, episode in enumerate(episodes, start=1):
-        tokens = len(episode.final_prompt_ids)
-        if context is not None and tokens > context:
-            raise ValueError(f"conversation {number} has {tokens} tokens; the model reads {context} at most")
+        if episode.tokens_read > limit:
+            raise ValueError(f"conversation {number} has {episode.tokens_read} tokens; the model reads {limit} at most")
     return episodes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from archer.types import Observation
+from archer.types import Episode, Observation
 
 Player = Callable[[Observation], str]
 """A scripted player of one episode: hears each new observation, answers with an utterance."""
@@ -86,6 +86,8 @@ class ScriptedGame:
     """Whether the task ended by itself rather than at a limit."""
     final_observation: Observation
     """What was heard after the last utterance."""
+    played: Episode | None = field(default=None, compare=False)
+    """The same game in the tokens of the policy that played it, where one did."""
 
     @property
     def answers(self) -> tuple[Observation, ...]:
