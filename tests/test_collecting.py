@@ -44,7 +44,7 @@ def test_scores_are_what_the_critic_said_of_the_tokens_that_were_played(run: Pat
 
 def test_a_conversation_that_the_model_cannot_read_is_named(run: Path) -> None:
     long = ScriptedGame(("word " * 500,), ("red",), (0.0,), ({},), True, "")
-    with pytest.raises(ValueError, match=r"conversation 2 has \d+ tokens; the model reads 64 at most"):
+    with pytest.raises(ValueError, match=r"conversation 2: it has \d+ tokens, and the model reads 64 at most"):
         score(archer.load(run), [ScriptedGame(("First?",), ("red",), (0.0,), ({},), True, ""), long])
 
 

@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         if str(error):
             _fail(f"{error}{_how_to_go_on(command)}", 1)
         sys.exit(1)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
         _fail(str(error), 2 if isinstance(error, ValueError) else 1)
     except KeyboardInterrupt:
         if not reports():

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from archer.envs.base import ScriptedGame
+from archer.envs.base import LARGEST_REWARD, ScriptedGame
 from archer.files import replacing
 from archer.storage import is_shard, read_shard
 from archer.types import Episode, Observation
 
 SUFFIXES = (".jsonl", ".parquet")
+SPEAKERS = ("user", "system", "developer", "tool", "function")
+"""Roles of what is told to the agent."""
+ROLES = ("assistant", *SPEAKERS)
+LISTED = 50
+"""Most problems that are listed one by one."""
+
+_Reward = Annotated[float, Field(gt=-LARGEST_REWARD, lt=LARGEST_REWARD)]
 
 
 class _Strict(BaseModel):
@@ -33,8 +41,8 @@ class _Record(_Strict):
     """One conversation; other keys may stand beside these and are not read."""
 
     messages: list[_Message] = Field(min_length=1)
-    reward: float | None = None
-    rewards: list[float] | None = None
+    reward: _Reward | None = None
+    rewards: list[_Reward] | None = None
     terminated: bool | None = None
     truncated: bool | None = None
     success: bool | None = None
@@ -42,15 +50,17 @@ class _Record(_Strict):
 
 @dataclass(frozen=True)
 class Problem:
-    """A conversation that could not be read."""
+    """A conversation that cannot be used."""
 
-    file: Path
+    file: Path | None
+    """None for one that is from no file."""
     line: int
-    """Line of a JSONL file, row of a Parquet file, from 1."""
+    """Line of a JSONL file, row of a Parquet file, or number among the conversations that were given; from 1."""
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
+        where = f"conversation {self.line}" if self.file is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.reason}"
 
 
 class ConversationError(ValueError):
@@ -69,14 +79,15 @@ def read_conversations(path: Path) -> tuple[list[ScriptedGame], list[Problem]]:
     problems: list[Problem] = []
     for line, record in _records(path):
         try:
-            games.append(record if isinstance(record, ScriptedGame) else _to_game(record))
+            game = record if isinstance(record, ScriptedGame) else _to_game(record)
+            games.append(replace(game, source=(path, line)))
         except ValueError as error:
             problems.append(Problem(path, line, _reason(error)))
     return games, problems
 
 
-def read_all(paths: Iterable[Path], *, skip: bool = False) -> tuple[list[ScriptedGame], int]:
-    """The conversations of all files, and how many malformed ones were skipped.
+def read_all(paths: Iterable[Path], *, skip: bool = False) -> tuple[list[ScriptedGame], list[Problem]]:
+    """The conversations of all files, and the malformed ones that were skipped.
 
     Raises ConversationError where there are malformed ones and ``skip`` is not set, and where nothing is left.
     """
@@ -87,12 +98,34 @@ def read_all(paths: Iterable[Path], *, skip: bool = False) -> tuple[list[Scripte
         found, bad = read_conversations(path)
         games += found
         problems += bad
-    if problems and not skip:
-        named = "\n".join(f"  {problem}" for problem in problems)
-        raise ConversationError(f"{len(problems)} malformed conversations:\n{named}")
+    if not skip:
+        refuse(problems)
     if not games:
-        raise ConversationError(f"no conversation in {', '.join(map(str, files))}")
-    return games, len(problems)
+        raise ConversationError(f"no conversation in {', '.join(map(str, files))}\n{listed(problems)}".rstrip())
+    return games, problems
+
+
+def problem_of(game: ScriptedGame, number: int, reason: str) -> Problem:
+    """What is wrong with a game, named by where it is from, else by its number among those that were given."""
+    file, line = game.source or (None, number)
+    return Problem(file, line, reason)
+
+
+def listed(problems: Sequence[Problem]) -> str:
+    """A line for each problem, and one for all those beyond the first ``LISTED``."""
+    lines = [f"  {problem}" for problem in problems[:LISTED]]
+    if len(problems) > LISTED:
+        lines.append(f"  and {len(problems) - LISTED} more")
+    return "\n".join(lines)
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raise ConversationError that lists the problems, if there are any."""
+    if problems:
+        raise ConversationError(
+            f"{len(problems)} malformed conversations:\n{listed(problems)}\n"
+            "Mend them, or leave them out: demonstrations.skip_malformed=true, or --skip-malformed where that is a flag"
+        )
 
 
 def write_conversations(path: Path, games: Sequence[ScriptedGame]) -> None:
@@ -150,6 +183,12 @@ def _to_game(raw: Any) -> ScriptedGame:
     utterances: list[str] = []
     heard: list[_Message] = []
     for number, message in enumerate(record.messages):
+        if message.role not in ROLES:
+            (nearest,) = get_close_matches(message.role.lower(), ROLES, n=1, cutoff=0.0)
+            raise ValueError(
+                f"messages.{number}.role: unknown {message.role!r}, the closest is {nearest!r}; "
+                f"known: {', '.join(ROLES)}"
+            )
         if message.role != "assistant":
             heard.append(message)
             continue
@@ -210,7 +249,11 @@ def _to_record(game: ScriptedGame) -> dict[str, Any]:
 def _told(observation: Observation) -> list[dict[str, str]]:
     if isinstance(observation, str):
         return [{"role": "user", "content": observation}]
-    return [{"role": message["role"], "content": message["content"]} for message in observation]
+    # What an environment has another word for, or puts into the agent's mouth, was heard all the same.
+    return [
+        {"role": message["role"] if message["role"] in SPEAKERS else "user", "content": message["content"]}
+        for message in observation
+    ]
 
 
 def from_episode(episode: Episode) -> ScriptedGame:

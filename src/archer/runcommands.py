@@ -66,23 +66,33 @@ def score(command: Score) -> None:
     """Say what every utterance of given conversations is worth."""
     from archer.conversations import read_all
 
-    games, skipped = read_all([command.file], skip=command.skip_malformed)
+    games, malformed = read_all([command.file], skip=command.skip_malformed)
     from archer import scoring
-    from archer.api import load
+    from archer.api import load, load_critic
     from archer.report.console import render_scores
 
+    run = load(command.run)
+    critic = load_critic(run)
+    episodes, unread = scoring.recorded_episodes(run, games, skip=command.skip_malformed)
+    skipped = len(malformed) + len(unread)
     with Progress(quiet=command.json) as progress:
-        scores = scoring.score(load(command.run), games, progress)
+        progress.stage("judging", len(episodes), unit="conversations")
+        scores = scoring.score_episodes(run, critic, episodes, progress.count)
     if command.json:
         rows = [[{**turn.__dict__, "advantage": turn.advantage} for turn in game] for game in scores]
         print(json.dumps({"conversations": rows, "skipped": skipped}))
         return
     console = Console()
-    for number, (game, turns) in enumerate(zip(games, scores, strict=True), start=1):
+    for number, (episode, turns) in enumerate(zip(episodes, scores, strict=True), start=1):
         if number <= command.show:
             rated = [(turn.utterance, turn.q, turn.v) for turn in turns]
-            console.print(render_scores(f"Conversation {number}, return {game.return_:g}", game.observations, rated))
-    summary = {"conversations": len(games), "skipped": skipped, "utterances": sum(map(len, scores))}
+            heard = [turn.observation for turn in episode.turns]
+            console.print(render_scores(f"Conversation {number}, return {episode.return_:g}", heard, rated))
+    summary = {
+        "conversations": len(episodes),
+        "skipped": skipped,
+        "utterances": sum(map(len, scores)),
+    }
     show("Scored", summary, as_json=False)
 
 

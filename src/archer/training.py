@@ -116,7 +116,7 @@ def start(
     actor, demonstrations = begun.actor, begun.demonstrations
     settle(config, actor)
     if begun.skipped:
-        progress.message(f"{begun.skipped} malformed conversations were skipped")
+        progress.message(f"{len(begun.skipped)} malformed conversations were skipped")
     if demonstrations and config.supervised.epochs and begun.source is None:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)

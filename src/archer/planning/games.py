@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from transformers import AutoTokenizer
 
-from archer.beginning import gather_demonstrations, in_tokens
+from archer.beginning import gather_demonstrations, read_demonstrations
 from archer.config import RunConfig
 from archer.envs.base import Environment
 from archer.models.batch import collate, pack
@@ -111,7 +111,8 @@ def _demonstrations(config: RunConfig, make_env: Callable[[], Environment] | Non
             tokenizer = AutoTokenizer.from_pretrained(config.model.actor)
         except (OSError, ValueError):
             return []
-    return in_tokens(config, games, cast(Any, SimpleNamespace(tokenizer=tokenizer)), "", Progress(quiet=True))
+    reader = cast(Any, SimpleNamespace(tokenizer=tokenizer))
+    return read_demonstrations(config, games, reader, "", Progress(quiet=True))[0]
 
 
 def alike(config: RunConfig, turns: int, tokens: int, assumed: str) -> Games:
