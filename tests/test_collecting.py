@@ -97,7 +97,17 @@ def test_the_commands(run: Path, tmp_path: Path, command: Command) -> None:
         file.write("{\n")
     refused = command("score", str(run), str(out))
     assert refused.code == 2 and f"{out}:5: " in refused.err and "Traceback" not in refused.err
-    assert json.loads(command("score", str(run), str(out), "--skip-malformed", "--json").out)["skipped"] == 1
+    with out.open("a") as file:
+        long = {"messages": [{"role": "assistant", "content": "word " * 500}], "reward": 0}
+        file.write(f"{json.dumps(long)}\n")
+    left = json.loads(command("score", str(run), str(out), "--skip-malformed", "--json").out)
+    assert left["skipped"] == 2 and len(left["conversations"]) == 4
+    assert left["problems"][0].startswith(f"{out}:5: Invalid JSON")
+    assert left["problems"][1].startswith(f"{out}:6: it has ") and "the model reads 64 at most" in left["problems"][1]
+    assert (
+        f"2 malformed conversations were skipped:\n  {out}:5: "
+        in command("score", str(run), str(out), "--skip-malformed").err
+    )
     for arguments, message in (
         (["collect", "demonstrator", "--out", str(out)], "--env: name the environment"),
         (["collect", str(run), "--out", "games.csv"], "end in .jsonl or .parquet"),

@@ -20,8 +20,9 @@ from archer.config import RunConfig
 from archer.conversations import ConversationError, write_conversations
 from archer.resuming import restore
 from archer.runfolder import RunFolder
-from archer.settings import Layer, build
+from archer.settings import Layer, build, to_yaml
 from archer.storage import read_shard, shard_path
+from tests.conftest import Command
 from tests.test_learning import TASK
 from tests.test_training import _fingerprint
 from tests.worlds import TwoSteps
@@ -152,6 +153,26 @@ def test_malformed_lines_refuse_the_run_or_are_skipped(data: Path, tmp_path: Pat
     assert not (tmp_path / "run" / "config.yaml").exists()  # the same command works once the file is mended
     config = _config("bc", None, broken, demonstrations={"files": [str(broken)], "games": None, "skip_malformed": True})
     assert archer.train(config, tmp_path / "run").demonstrations == 200
+
+
+def test_what_was_skipped_is_named_and_counted(data: Path, tmp_path: Path, command: Command) -> None:
+    long = json.dumps(
+        {"messages": [{"role": "assistant", "content": " ".join(map(str, range(200)))}], "reward": 1}
+    )  # fmt: skip
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(f"{data.read_text()}nonsense\n{long}\n")
+    config = _config("bc", None, broken, demonstrations={"files": [str(broken)], "games": None, "skip_malformed": True})
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    run = tmp_path / "run"
+    done = command("train", "--config", str(tmp_path / "run.yaml"), "--run", str(run))
+    assert done.code == 0, done.err
+    assert "2 malformed conversations were skipped:\n" in done.err
+    assert f"{broken}:201: Invalid JSON" in done.err and f"{broken}:202: it has " in done.err
+    assert "malformed conversations, skipped" in done.out
+    assert RunFolder(run).summary()["skipped"] == 2
+    (run / "summary.json").unlink()
+    resumed = json.loads(command("train", "--resume", str(run), "--json").out)
+    assert resumed["skipped"] == RunFolder(run).summary()["skipped"] == 2
 
 
 def test_a_conversation_longer_than_the_limit_is_named(data: Path, tmp_path: Path) -> None:

@@ -151,6 +151,8 @@ def _train(command: Train) -> None:
         rows["gap closed"] = f"{100 * summary.gap_closed:.0f} %"
     rows["games played, warm-up included"] = str(summary.games)
     rows["demonstrations"] = str(summary.demonstrations)
+    if summary.skipped:
+        rows["malformed conversations, skipped"] = str(summary.skipped)
     rows["learning curve" if summary.curve else "run"] = summary.curve or summary.run
     print_table(console, f"\n{summary.task}", rows)
 

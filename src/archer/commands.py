@@ -214,6 +214,8 @@ class Doctor:
     """Games to play; 200 unless told."""
     file: Path | None = None
     """Conversations (.jsonl or .parquet) to judge by instead of playing; none that the critic learned from."""
+    skip_malformed: Json = False
+    """Leave out conversations that cannot be read, and count them, instead of refusing the file."""
     out: Path | None = None
     """Picture to write, .png: realised returns against Q."""
     json: Json = False

@@ -119,6 +119,11 @@ def listed(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
+def skipping(problems: Sequence[Problem]) -> str:
+    """What is said of those that are left out."""
+    return f"{len(problems)} malformed conversations were skipped:\n{listed(problems)}"
+
+
 def refuse(problems: Sequence[Problem]) -> None:
     """Raise ConversationError that lists the problems, if there are any."""
     if problems:
