@@ -117,6 +117,20 @@ def test_the_commands(run: Path, tmp_path: Path, command: Command) -> None:
         assert wrong.code == 2 and message in wrong.err
 
 
+def test_scores_need_no_rewards(run: Path, tmp_path: Path, command: Command) -> None:
+    games = collect_run(archer.load(run), 2, seed=0)
+    paid, unpaid = tmp_path / "paid.jsonl", tmp_path / "unpaid.jsonl"
+    write_conversations(paid, games)
+    records = [json.loads(line) for line in paid.read_text().splitlines()]
+    unpaid.write_text("".join(f"{json.dumps({'messages': record['messages']})}\n" for record in records))
+    found = json.loads(command("score", str(run), str(unpaid), "--json").out)
+    assert found == json.loads(command("score", str(run), str(paid), "--json").out)
+    shown = command("score", str(run), str(unpaid), "--show", "1").out
+    assert "Conversation 1, no reward given" in shown and "nan" not in shown
+    refused = command("doctor", str(run), "--file", str(unpaid))
+    assert refused.code == 2 and f"{unpaid}:1: either 'reward'" in refused.err
+
+
 def test_reading_what_was_collected_costs_nothing_of_it(run: Path, tmp_path: Path) -> None:
     games = collect_run(archer.load(run), 3, seed=0)
     write_conversations(tmp_path / "a.parquet", games)

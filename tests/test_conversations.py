@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,6 +52,21 @@ def test_a_conversation_becomes_turns(suffix: str, tmp_path: Path) -> None:
     assert game.observations == ("First?", "Then?") and game.utterances == ("red", "blue")
     assert game.rewards == (0.5, -1.0) and game.terminated and game.final_observation == "Over."
     assert game.success is False
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rewards_may_be_missing_where_nothing_depends_on_them(suffix: str, tmp_path: Path) -> None:
+    (game,), _ = read_all([_lines(tmp_path / "a.jsonl", {"messages": TALK, "reward": None})], rewarded=False)
+    assert np.isnan(game.rewards).all() and len(game.rewards) == 2
+    again = tmp_path / f"again{suffix}"
+    write_conversations(again, [game])
+    (read,), _ = read_all([again], rewarded=False)
+    assert np.isnan(read.rewards).all() and read.utterances == game.utterances
+    with pytest.raises(ConversationError, match=f"again{suffix}:1: either 'reward', for the whole, or 'rewards'"):
+        read_all([again])
+    wrong = [{"messages": TALK, "reward": 1.0, "rewards": [1.0, 0.0]}, {"messages": TALK, "rewards": [1.0]}]
+    with pytest.raises(ConversationError, match="2 malformed conversations"):
+        read_all([_lines(tmp_path / "b.jsonl", *wrong)], rewarded=False)
 
 
 def test_a_single_reward_is_paid_at_the_end(tmp_path: Path) -> None:

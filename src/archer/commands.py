@@ -166,7 +166,7 @@ class Score:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
     file: Annotated[Path, tyro.conf.Positional]
-    """Conversations: .jsonl or .parquet with messages and rewards, or an episode shard."""
+    """Conversations: .jsonl or .parquet with messages, or an episode shard. Rewards may be missing."""
     skip_malformed: Json = False
     """Leave out conversations that cannot be read, and count them, instead of refusing the file."""
     show: int = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -67,27 +68,31 @@ class ConversationError(ValueError):
     """Conversations cannot be read; the message names every file, line and reason."""
 
 
-def read_conversations(path: Path) -> tuple[list[ScriptedGame], list[Problem]]:
+def read_conversations(path: Path, *, rewarded: bool = True) -> tuple[list[ScriptedGame], list[Problem]]:
     """Every conversation of a file that can be read, and what was wrong with the others.
 
     ``.jsonl``: a JSON object per line; ``.parquet``: a row per conversation, or an episode shard of a run. A
     conversation has ``messages`` (role and content; what the ``assistant`` says is the agent's, all else is told to
     it), and ``rewards``, one per utterance, or one ``reward`` for its end. ``truncated`` marks one that was cut off.
+    Unless they must be ``rewarded``, those may be missing: then rewards are NaN.
     Raises ConversationError where the file as a whole is of another kind.
     """
     games: list[ScriptedGame] = []
     problems: list[Problem] = []
     for line, record in _records(path):
         try:
-            game = record if isinstance(record, ScriptedGame) else _to_game(record)
+            game = record if isinstance(record, ScriptedGame) else _to_game(record, rewarded)
             games.append(replace(game, source=(path, line)))
         except ValueError as error:
             problems.append(Problem(path, line, _reason(error)))
     return games, problems
 
 
-def read_all(paths: Iterable[Path], *, skip: bool = False) -> tuple[list[ScriptedGame], list[Problem]]:
-    """The conversations of all files, and the malformed ones that were skipped.
+def read_all(
+    paths: Iterable[Path], *, skip: bool = False, rewarded: bool = True
+) -> tuple[list[ScriptedGame], list[Problem]]:
+    """The conversations of all files, each with its rewards where they must be ``rewarded``, and the malformed ones
+    that were skipped.
 
     Raises ConversationError where there are malformed ones and ``skip`` is not set, and where nothing is left.
     """
@@ -95,7 +100,7 @@ def read_all(paths: Iterable[Path], *, skip: bool = False) -> tuple[list[Scripte
     problems: list[Problem] = []
     files = list(paths)
     for path in files:
-        found, bad = read_conversations(path)
+        found, bad = read_conversations(path, rewarded=rewarded)
         games += found
         problems += bad
     if not skip:
@@ -181,7 +186,7 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, line
 
 
-def _to_game(raw: Any) -> ScriptedGame:
+def _to_game(raw: Any, rewarded: bool) -> ScriptedGame:
     """A conversation of messages as a game; raises ValueError (ValidationError is one) with the reason."""
     record = _Record.model_validate_json(raw) if isinstance(raw, bytes) else _Record.model_validate(raw)
     observations: list[Observation] = []
@@ -210,15 +215,17 @@ def _to_game(raw: Any) -> ScriptedGame:
     return ScriptedGame(
         observations=tuple(observations),
         utterances=tuple(utterances),
-        rewards=_rewards(record, len(utterances)),
+        rewards=_rewards(record, len(utterances), rewarded),
         infos=(*({} for _ in utterances[1:]), {} if record.success is None else {"success": record.success}),
         terminated=terminated,
         final_observation=_observation(heard),
     )
 
 
-def _rewards(record: _Record, turns: int) -> tuple[float, ...]:
-    """One reward per utterance; a single ``reward`` is paid for the last."""
+def _rewards(record: _Record, turns: int, rewarded: bool) -> tuple[float, ...]:
+    """One reward per utterance; a single ``reward`` is paid for the last. NaN where nothing is said and need not be."""
+    if not rewarded and record.reward is None and record.rewards is None:
+        return (math.nan,) * turns
     if (record.reward is None) == (record.rewards is None):
         raise ValueError("either 'reward', for the whole, or 'rewards', one per assistant message, must be given")
     if record.rewards is None:
@@ -244,7 +251,7 @@ def _to_record(game: ScriptedGame) -> dict[str, Any]:
         messages += [*_told(observation), {"role": "assistant", "content": utterance}]
     return {
         "messages": [*messages, *(_told(game.final_observation) if game.final_observation else ())],
-        "rewards": list(game.rewards),
+        "rewards": None if math.isnan(game.return_) else list(game.rewards),  # JSON has no NaN
         "terminated": game.terminated,
         "truncated": not game.terminated,
         "success": game.success,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def export(command: Export) -> None:
 
 def score(command: Score) -> None:
     """Say what every utterance of given conversations is worth."""
-    games, malformed = read_all([command.file], skip=command.skip_malformed)
+    games, malformed = read_all([command.file], skip=command.skip_malformed, rewarded=False)
     from archer import scoring
     from archer.api import load, load_critic
     from archer.report.console import render_scores
@@ -88,7 +89,8 @@ def score(command: Score) -> None:
         if number <= command.show:
             rated = [(turn.utterance, turn.q, turn.v) for turn in turns]
             heard = [turn.observation for turn in episode.turns]
-            console.print(render_scores(f"Conversation {number}, return {episode.return_:g}", heard, rated))
+            came = "no reward given" if math.isnan(episode.return_) else f"return {episode.return_:g}"
+            console.print(render_scores(f"Conversation {number}, {came}", heard, rated))
     summary = {"conversations": len(episodes), "skipped": len(problems), "utterances": sum(map(len, scores))}
     show("Scored", summary, as_json=False)
 

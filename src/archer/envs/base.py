@@ -85,6 +85,7 @@ class ScriptedGame:
     """What was heard before each utterance."""
     utterances: tuple[str, ...]
     rewards: tuple[float, ...]
+    """NaN where they are not known."""
     infos: tuple[Info, ...]
     terminated: bool
     """Whether the task ended by itself rather than at a limit."""
