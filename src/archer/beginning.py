@@ -165,7 +165,8 @@ def read_demonstrations(
     kept = sum(id(episode.turns[0].utterance) in recorded for episode in episodes)
     if kept < len(recorded):
         progress.message(
-            f"{kept} of {len(recorded)} recorded games are in these tokens and layout, the others are text"
+            f"{kept} of {len(recorded)} recorded games are in these tokens and this layout; of the others the text is "
+            "read (as they were played they are read with --start-from RUN or model.actor=RUN/checkpoints/000000/actor)"
         )
     return episodes, problems
 

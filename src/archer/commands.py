@@ -203,10 +203,8 @@ class View:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say how healthy a run's critic is: a verdict in plain words, and the numbers behind it.
-
-    The policy plays games it has never seen, and what the critic says of every turn is held against what became of it.
-    """
+    """Say how healthy a run's critic is, in plain words and numbers: the policy plays games it has never seen, and what
+    the critic says of every turn is held against what became of it."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
