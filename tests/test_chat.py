@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from archer.beginning import begin_actor
 from archer.config import ModelConfig, RolloutConfig, RunConfig
+from archer.conversations import ConversationError, from_episode
 from archer.envs.base import ScriptedGame
+from archer.intake import in_tokens
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.rollout.chat import Chat
@@ -51,6 +54,30 @@ def test_utterances_end_where_the_template_ends_them(family: str, actors: dict[s
     actor = actors[family]
     assert actor.tokenizer.decode([actor.stop_id]) == FAMILIES[family][3]
     assert actor.model.generation_config.eos_token_id == actor.stop_id
+
+
+def test_a_conversation_that_a_template_refuses_is_named(actors: dict[str, Actor]) -> None:
+    rollout = RolloutConfig(layout="chat", max_tokens=400)
+    games = [_game(["red", "blue"]), dataclasses.replace(_game(["red", "blue"]), observations=([], "Fine."))]
+    games[1] = dataclasses.replace(games[1], source=(Path("log.jsonl"), 7))
+    tokenizer = actors["mistral"].tokenizer
+    with pytest.raises(ConversationError, match=r"log\.jsonl:7: the model's chat template refuses"):
+        in_tokens(games, tokenizer, rollout, 400, "no more")
+    episodes, problems = in_tokens(games, tokenizer, rollout, 400, "no more", skip=True)
+    assert len(episodes) == len(problems) == 1
+    with pytest.raises(ConversationError, match=r"no conversation is left:\n  log\.jsonl:7: "):
+        in_tokens(games[1:], tokenizer, rollout, 400, "no more", skip=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recorded_game_is_read_as_it_was_played(family: str, actors: dict[str, Actor]) -> None:
+    actor = actors[family]
+    for episode in _played(actor, list(range(6))):
+        read = to_episode(from_episode(episode), Chat(actor.tokenizer), seed=0, task="", limit=400)
+        np.testing.assert_array_equal(read.final_prompt_ids, episode.final_prompt_ids)
+        for turn, was in zip(read.turns, episode.turns, strict=True):
+            np.testing.assert_array_equal(turn.prompt_ids, was.prompt_ids)
+            assert turn.utterance is was.utterance
 
 
 @pytest.mark.parametrize("family", FAMILIES)

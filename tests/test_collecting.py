@@ -32,18 +32,7 @@ def test_scores_are_what_the_critic_said_of_the_tokens_that_were_played(run: Pat
     loaded = archer.load(run)
     path = shard_path(loaded.folder.episodes, 2)
     games, _ = read_all([path])
-    # Text does not say in which tokens it was sampled: here those games whose tokens are the tokenizer's own.
-    prompts = loaded.layout(loaded.actor.tokenizer)
-    usual = [
-        index
-        for index, (game, episode) in enumerate(zip(games, read_shard(path), strict=True))
-        if all(
-            prompts.utterance(prompts.open(""), said).tolist() == turn.utterance.ids.tolist()
-            for said, turn in zip(game.utterances, episode.turns, strict=True)
-        )
-    ]
-    assert len(usual) > len(games) // 2
-    games, episodes = [games[index] for index in usual], [read_shard(path)[index] for index in usual]
+    episodes = read_shard(path)
     flat = [turn for game in score(loaded, games) for turn in game]
     with torch.no_grad():
         values = load_critic(loaded)(collate(episodes))
@@ -55,7 +44,7 @@ def test_scores_are_what_the_critic_said_of_the_tokens_that_were_played(run: Pat
 
 def test_a_conversation_that_the_model_cannot_read_is_named(run: Path) -> None:
     long = ScriptedGame(("word " * 500,), ("red",), (0.0,), ({},), True, "")
-    with pytest.raises(ValueError, match=r"conversation 2 has \d+ tokens; the model reads 64 at most"):
+    with pytest.raises(ValueError, match=r"conversation 2: it has \d+ tokens, and the model reads 64 at most"):
         score(archer.load(run), [ScriptedGame(("First?",), ("red",), (0.0,), ({},), True, ""), long])
 
 
@@ -108,7 +97,17 @@ def test_the_commands(run: Path, tmp_path: Path, command: Command) -> None:
         file.write("{\n")
     refused = command("score", str(run), str(out))
     assert refused.code == 2 and f"{out}:5: " in refused.err and "Traceback" not in refused.err
-    assert json.loads(command("score", str(run), str(out), "--skip-malformed", "--json").out)["skipped"] == 1
+    with out.open("a") as file:
+        long = {"messages": [{"role": "assistant", "content": "word " * 500}], "reward": 0}
+        file.write(f"{json.dumps(long)}\n")
+    left = json.loads(command("score", str(run), str(out), "--skip-malformed", "--json").out)
+    assert left["skipped"] == 2 and len(left["conversations"]) == 4
+    assert left["problems"][0].startswith(f"{out}:5: Invalid JSON")
+    assert left["problems"][1].startswith(f"{out}:6: it has ") and "the model reads 64 at most" in left["problems"][1]
+    assert (
+        f"2 malformed conversations were skipped:\n  {out}:5: "
+        in command("score", str(run), str(out), "--skip-malformed").err
+    )
     for arguments, message in (
         (["collect", "demonstrator", "--out", str(out)], "--env: name the environment"),
         (["collect", str(run), "--out", "games.csv"], "end in .jsonl or .parquet"),
@@ -116,6 +115,20 @@ def test_the_commands(run: Path, tmp_path: Path, command: Command) -> None:
     ):
         wrong = command(*arguments)
         assert wrong.code == 2 and message in wrong.err
+
+
+def test_scores_need_no_rewards(run: Path, tmp_path: Path, command: Command) -> None:
+    games = collect_run(archer.load(run), 2, seed=0)
+    paid, unpaid = tmp_path / "paid.jsonl", tmp_path / "unpaid.jsonl"
+    write_conversations(paid, games)
+    records = [json.loads(line) for line in paid.read_text().splitlines()]
+    unpaid.write_text("".join(f"{json.dumps({'messages': record['messages']})}\n" for record in records))
+    found = json.loads(command("score", str(run), str(unpaid), "--json").out)
+    assert found == json.loads(command("score", str(run), str(paid), "--json").out)
+    shown = command("score", str(run), str(unpaid), "--show", "1").out
+    assert "Conversation 1, no reward given" in shown and "nan" not in shown
+    refused = command("doctor", str(run), "--file", str(unpaid))
+    assert refused.code == 2 and f"{unpaid}:1: either 'reward'" in refused.err
 
 
 def test_reading_what_was_collected_costs_nothing_of_it(run: Path, tmp_path: Path) -> None:

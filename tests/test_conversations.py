@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from archer.conversations import ConversationError, read_all, read_conversations, write_conversations
 from archer.envs.base import ScriptedGame, play_scripted
 from archer.storage import write_shard
-from archer.types import Episode
+from archer.types import Episode, Message
 from tests.worlds import Echo, TwoSteps
 
 
@@ -34,8 +35,8 @@ def _lines(path: Path, *records: Any) -> Path:
 
 
 def _only(path: Path) -> ScriptedGame:
-    games, skipped = read_all([path])
-    assert len(games) == 1 and skipped == 0
+    games, problems = read_all([path])
+    assert len(games) == 1 and not problems
     return games[0]
 
 
@@ -51,6 +52,21 @@ def test_a_conversation_becomes_turns(suffix: str, tmp_path: Path) -> None:
     assert game.observations == ("First?", "Then?") and game.utterances == ("red", "blue")
     assert game.rewards == (0.5, -1.0) and game.terminated and game.final_observation == "Over."
     assert game.success is False
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rewards_may_be_missing_where_nothing_depends_on_them(suffix: str, tmp_path: Path) -> None:
+    (game,), _ = read_all([_lines(tmp_path / "a.jsonl", {"messages": TALK, "reward": None})], rewarded=False)
+    assert np.isnan(game.rewards).all() and len(game.rewards) == 2
+    again = tmp_path / f"again{suffix}"
+    write_conversations(again, [game])
+    (read,), _ = read_all([again], rewarded=False)
+    assert np.isnan(read.rewards).all() and read.utterances == game.utterances
+    with pytest.raises(ConversationError, match=f"again{suffix}:1: either 'reward', for the whole, or 'rewards'"):
+        read_all([again])
+    wrong = [{"messages": TALK, "reward": 1.0, "rewards": [1.0, 0.0]}, {"messages": TALK, "rewards": [1.0]}]
+    with pytest.raises(ConversationError, match="2 malformed conversations"):
+        read_all([_lines(tmp_path / "b.jsonl", *wrong)], rewarded=False)
 
 
 def test_a_single_reward_is_paid_at_the_end(tmp_path: Path) -> None:
@@ -85,6 +101,14 @@ BROKEN = [
     ({"messages": [_said("a"), _said("b")], "reward": 1.0}, "messages.1: the assistant speaks twice in a row"),
     ({"messages": [{"role": "assistant", "content": None}], "reward": 1.0}, "messages.0.content"),
     ({"messages": [{"content": "a"}], "reward": 1.0}, "messages.0.role: Field required"),
+    (
+        {"messages": [*TALK, {"role": "asistant", "content": "c"}], "reward": 1.0},
+        "messages.4.role: unknown 'asistant', the closest is 'assistant'; known: assistant, user, system,",
+    ),
+    ({"messages": [{"role": "User", "content": "?"}, *TALK[1:]], "reward": 1.0}, "'User', the closest is 'user'"),
+    ({"messages": [{"role": "", "content": "?"}, *TALK[1:]], "reward": 1.0}, "messages.0.role: unknown ''"),
+    ({"messages": TALK, "reward": 1e300}, "reward: Input should be less than 1000000000"),
+    ({"messages": TALK, "rewards": [0.0, -1e9]}, "rewards.1: Input should be greater than -1000000000"),
     ([1, 2], "Input should be an object"),
 ]
 
@@ -96,8 +120,9 @@ def test_a_malformed_line_is_named_with_its_reason(record: Any, reason: str, tmp
     with pytest.raises(ConversationError) as refused:
         read_all([path])
     assert f"{path}:3: " in str(refused.value) and reason in str(refused.value)
-    games, skipped = read_all([path], skip=True)
-    assert len(games) == 2 and skipped == 1
+    games, problems = read_all([path], skip=True)
+    assert [game.source for game in games] == [(path, 1), (path, 4)]
+    assert [(problem.file, problem.line) for problem in problems] == [(path, 3)]
 
 
 def test_bytes_that_are_not_text_are_a_malformed_line_too(tmp_path: Path) -> None:
@@ -111,6 +136,25 @@ def test_every_malformed_line_is_counted_and_named(tmp_path: Path) -> None:
     with pytest.raises(ConversationError, match=r"^25 malformed conversations:") as refused:
         read_all([_lines(tmp_path / "a.jsonl", *["{"] * 25)])
     assert all(f"a.jsonl:{line}: " in str(refused.value) for line in range(1, 26))
+
+
+def test_of_very_many_malformed_lines_the_first_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConversationError, match=r"^57 malformed conversations:") as refused:
+        read_all([_lines(tmp_path / "a.jsonl", *["{"] * 57)])
+    assert "a.jsonl:50: " in str(refused.value) and "a.jsonl:51: " not in str(refused.value)
+    assert "\n  and 7 more\n" in str(refused.value)
+
+
+def test_a_file_of_malformed_lines_alone_is_refused_with_their_reasons(tmp_path: Path) -> None:
+    with pytest.raises(ConversationError, match=r"no conversation in .*a\.jsonl\n  .*a\.jsonl:1: Invalid JSON"):
+        read_all([_lines(tmp_path / "a.jsonl", "{")], skip=True)
+
+
+def test_what_was_heard_is_written_as_heard(tmp_path: Path) -> None:
+    heard: list[Message] = [{"role": "customer", "content": "Hi"}, {"role": "assistant", "content": "(thinks)"}]
+    game = ScriptedGame((heard,), ("red",), (1.0,), ({},), True, "")
+    write_conversations(tmp_path / "a.jsonl", [game])
+    assert _only(tmp_path / "a.jsonl").observations == ([_user("Hi"), _user("(thinks)")],)
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:

@@ -213,6 +213,12 @@ def test_the_doctor_says_how_the_critic_is(trained: Path, tmp_path: Path, comman
     write_conversations(data, collect_scripted("demonstrator", TwoSteps, 50, seed=9))
     found = json.loads(command("doctor", str(trained), "--file", str(data), "--json").out)
     assert found["verdict"] in list(Verdict) and found["health"]["games"] == 50 and len(found["development"]) == 3
+    with data.open("a") as file:
+        file.write("nonsense\n")
+    assert f"{data}:51: Invalid JSON" in command("doctor", str(trained), "--file", str(data)).err
+    left = json.loads(command("doctor", str(trained), "--file", str(data), "--skip-malformed", "--json").out)
+    assert left["health"]["games"] == 50 and left["skipped"] == 1 and f"{data}:51: " in left["problems"][0]
+    assert f"  {data}:51: " in command("doctor", str(trained), "--file", str(data), "--skip-malformed").err
 
 
 def test_the_doctor_remembers_what_the_run_logged(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +237,7 @@ def test_the_doctor_explains_what_it_cannot_examine(
         ([str(trained), "--episodes", "1"], "--episodes must be at least 20"),
         ([str(trained), "--out", "here.txt"], "must end in .png"),
         ([str(trained), "--file", "x.jsonl", "--episodes", "50"], "leave --episodes out"),
+        ([str(trained), "--skip-malformed"], "--skip-malformed is for conversations of a file"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["doctor", *arguments])

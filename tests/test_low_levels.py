@@ -303,7 +303,7 @@ def test_the_penalty_brings_the_actor_back_to_its_reference(agent: Agent, episod
     reference = deepcopy(agent.actor).requires_grad_(False)
     with torch.no_grad():
         for weight in agent.actor.parameters():
-            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
     replay = Replay(1000)
     replay.add(episodes)
     nothing = {id(game): np.zeros(game.tokens_said, np.float32) for game in episodes}  # to be gained by anything else

@@ -23,8 +23,8 @@ from archer.conversations import ConversationError, write_conversations
 from archer.resuming import restore
 from archer.run import hold_out
 from archer.runfolder import RunFolder
-from archer.settings import Layer, build
-from archer.storage import read_shard
+from archer.settings import Layer, build, to_yaml
+from archer.storage import read_shard, shard_path
 from tests.conftest import Command
 from tests.test_learning import TASK
 from tests.test_training import _fingerprint
@@ -197,8 +197,6 @@ def test_games_of_the_run_before_are_counted(offline: Path, tmp_path: Path) -> N
 
 
 def _episodes(run: Path, number: int) -> list[Any]:
-    from archer.storage import read_shard, shard_path
-
     return read_shard(shard_path(run / "episodes", number))
 
 
@@ -218,6 +216,26 @@ def test_malformed_lines_refuse_the_run_or_are_skipped(data: Path, tmp_path: Pat
     assert archer.train(config, tmp_path / "run").demonstrations == 200
 
 
+def test_what_was_skipped_is_named_and_counted(data: Path, tmp_path: Path, command: Command) -> None:
+    long = json.dumps(
+        {"messages": [{"role": "assistant", "content": " ".join(map(str, range(200)))}], "reward": 1}
+    )  # fmt: skip
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(f"{data.read_text()}nonsense\n{long}\n")
+    config = _config("bc", None, broken, demonstrations={"files": [str(broken)], "games": None, "skip_malformed": True})
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    run = tmp_path / "run"
+    done = command("train", "--config", str(tmp_path / "run.yaml"), "--run", str(run))
+    assert done.code == 0, done.err
+    assert "2 malformed conversations were skipped:\n" in done.err
+    assert f"{broken}:201: Invalid JSON" in done.err and f"{broken}:202: it has " in done.err
+    assert "malformed conversations, skipped" in done.out
+    assert RunFolder(run).summary()["skipped"] == 2
+    (run / "summary.json").unlink()
+    resumed = json.loads(command("train", "--resume", str(run), "--json").out)
+    assert resumed["skipped"] == RunFolder(run).summary()["skipped"] == 2
+
+
 def test_a_conversation_longer_than_the_limit_is_named(data: Path, tmp_path: Path) -> None:
     long = tmp_path / "long.jsonl"
     record = {
@@ -228,8 +246,59 @@ def test_a_conversation_longer_than_the_limit_is_named(data: Path, tmp_path: Pat
         "reward": 1,
     }
     long.write_text(data.read_text() + json.dumps(record) + "\n")
-    with pytest.raises(ValueError, match=r"demonstration 201 has \d+ tokens and rollout\.max_tokens=64"):
-        archer.train(_config("bc", None, long), tmp_path / "run")
+    with pytest.raises(ConversationError, match=r"long\.jsonl:201: it has \d+ tokens, and rollout\.max_tokens=64"):
+        archer.train(_config("bc", None, data, long), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    skips = _config("bc", None, long, demonstrations={"files": [str(long)], "games": None, "skip_malformed": True})
+    assert archer.train(skips, tmp_path / "run").demonstrations == 200
+
+
+def test_a_last_answer_is_cut_where_a_model_may_end(data: Path, tmp_path: Path) -> None:
+    # As it is for games that are played: what was said fits, and only what came after it is too long.
+    record = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "red"}], "reward": 1}
+    record["messages"].append({"role": "user", "content": " ".join(map(str, range(200)))})  # type: ignore[attr-defined]
+    long = tmp_path / "long.jsonl"
+    long.write_text(data.read_text() + json.dumps(record) + "\n")
+    archer.train(_config("bc", None, long), tmp_path / "run")
+    episode = read_shard(tmp_path / "run" / "demonstrations.parquet")[-1]
+    assert len(episode.final_prompt_ids) == 64
+
+
+def test_utterances_of_several_lines_are_named_and_skipped(data: Path, tmp_path: Path) -> None:
+    record = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a\nb"}], "reward": 1}
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(json.dumps(record) + "\n" + data.read_text())
+    files: dict[str, Any] = {"files": [str(data), str(broken)], "games": 300}
+    minutes = {"layout": "minutes", "utterance_tokens": 8}
+    with pytest.raises(
+        ConversationError, match=r"broken\.jsonl:1: an utterance has several lines, and rollout.layout="
+    ):
+        archer.train(_config("bc", None, rollout=minutes, demonstrations=files), tmp_path / "run")
+    skips = _config("bc", None, rollout=minutes, demonstrations=files | {"skip_malformed": True}, iterations=0)
+    assert archer.train(skips, tmp_path / "run").demonstrations == 300
+    assert archer.train(_config("bc", None, broken, iterations=0), tmp_path / "plain").demonstrations == 201
+
+
+def test_training_that_diverges_says_so(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*arguments: Any, **more: Any) -> None:
+        raise FloatingPointError("the gradient is not finite; lower the learning rate")
+
+    monkeypatch.setattr("archer.training.clone", diverge)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--offline", str(data), "--run", str(tmp_path / "r"), "--set", "model.tiny.layers=1"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.endswith("archer: the gradient is not finite; lower the learning rate\n")
+
+
+def test_the_largest_rewards_can_be_learned_from(data: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.jsonl"
+    large.write_text(
+        data.read_text().replace("[0.0, 1.0]", "[0.0, 999999999.0]").replace("[0.0, 0.0]", "[-999999999.0, 0.0]")
+    )
+    assert "999999999" in large.read_text()
+    archer.train(_config("archer-offline", None, large, iterations=2), tmp_path / "run")
 
 
 def test_another_layout_than_the_earlier_runs_is_refused(offline: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from archer.beginning import begin_actor
 from archer.config import DemonstrationsConfig, EnvConfig, RolloutConfig, RunConfig
 from archer.envs.base import ScriptedGame, play_scripted
+from archer.intake import with_fitting_lines
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.tiny import build_tiny_actor
@@ -84,9 +85,9 @@ def test_only_in_minutes_an_utterance_is_one_line(layout: str) -> None:
 
 def test_a_demonstrator_that_breaks_lines_is_refused() -> None:
     games = [dataclasses.replace(game, utterances=("red\n", "red")) for game in _games()]
-    with pytest.raises(ValueError, match=r"rollout\.layout='minutes' is for utterances of one line"):
-        begin_actor(_config("minutes"), games)
-    begin_actor(_config("plain"), games)
+    with pytest.raises(ValueError, match=r"conversation 1: .* rollout\.layout='minutes' is for utterances of one line"):
+        with_fitting_lines(games, _config("minutes").rollout, skip=False)
+    assert with_fitting_lines(games, _config("plain").rollout, skip=False) == (games, [])
 
 
 def _games() -> list[ScriptedGame]:

@@ -73,7 +73,8 @@ class LoadedRun:
             for shard in sorted(self.folder.episodes.glob("*.parquet"))
             if wanted is None or int(shard.stem) in wanted
         ]
-        return pa.concat_tables([pq.read_table(shard) for shard in shards]) if shards else SCHEMA.empty_table()
+        tables = [pq.read_table(shard) for shard in shards]
+        return pa.concat_tables(tables, promote_options="default") if tables else SCHEMA.empty_table()
 
     def plot(self) -> Figure:
         """The learning curve, as a Matplotlib figure; ValueError where nothing was measured yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from transformers import AutoTokenizer
 from archer import devices
 from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.config import ModelConfig, RunConfig
-from archer.conversations import read_all
+from archer.conversations import Problem, read_all
 from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted_games
+from archer.intake import in_tokens, with_fitting_lines
 from archer.models.actor import Actor
 from archer.models.critic import CausalCritic, Critic
 from archer.models.encoder_critic import EncoderCritic
@@ -24,9 +26,8 @@ from archer.models.passes import Passes, attend_by
 from archer.models.tiny import build_tiny_actor
 from archer.progress import Progress
 from archer.returns import lambda_returns
-from archer.rollout.demonstrations import texts, to_episode
+from archer.rollout.demonstrations import texts
 from archer.rollout.engines import engine_of
-from archer.rollout.history import HISTORIES
 from archer.rollout.layouts import LAYOUTS, layout_of
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
@@ -57,8 +58,8 @@ class Beginning:
     actor: Actor
     demonstrations: list[Episode]
     engine: Speaker
-    skipped: int = 0
-    """Malformed conversations that were left out."""
+    skipped: Sequence[Problem] = ()
+    """Conversations of the files that were left out."""
     source: Path | None = None
     """Checkpoint of the run that it goes on from; its actor has been trained."""
     games_before: int = 0
@@ -76,23 +77,34 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
     if config.start_from is not None:
         begun = _go_on_from(config, Path(config.start_from), task, engine, progress)
     else:
-        games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, make_env, progress))
+        games, problems = devices.told_by_first(lambda: gather_demonstrations(config, make_env, progress))
         actor = begin_actor(config, games)
-        begun = Beginning(actor, in_tokens(config, games, actor, task, progress), engine, skipped)
+        episodes, unread = read_demonstrations(config, games, actor, task, progress)
+        begun = Beginning(actor, episodes, engine, [*problems, *unread])
     engine.prepare(begun.actor, Sampling.of(config.rollout))  # what does not work is found out first
     return begun
 
 
 def gather_demonstrations(
     config: RunConfig, make_env: Callable[[], Environment] | None, progress: Progress
-) -> tuple[list[ScriptedGame], int]:
-    """Conversations of the files, or the scripted demonstrator's games; and how many malformed ones were skipped."""
+) -> tuple[list[ScriptedGame], list[Problem]]:
+    """Conversations of the files, or the scripted demonstrator's games; and those that were skipped."""
     wanted = config.demonstrations
     if wanted.files:
-        games, skipped = read_all(map(Path, wanted.files), skip=wanted.skip_malformed)
-        return games[: wanted.games], skipped
+        games, problems = read_all(map(Path, wanted.files), skip=wanted.skip_malformed)
+    else:
+        games, problems = _demonstrated(config, make_env, progress), []
+    games, broken = with_fitting_lines(games, config.rollout, skip=wanted.skip_malformed)
+    return games[: wanted.games], [*problems, *broken]
+
+
+def _demonstrated(
+    config: RunConfig, make_env: Callable[[], Environment] | None, progress: Progress
+) -> list[ScriptedGame]:
+    """Games of the task's demonstrator."""
+    wanted = config.demonstrations
     if not wanted.games:
-        return [], 0
+        return []
     assert make_env is not None, "refused with the settings"
     env = make_env()
     if not isinstance(env, Demonstrated):
@@ -102,7 +114,7 @@ def gather_demonstrations(
         )
     seeds = [demonstration_seed(config.seed, game) for game in range(wanted.games)]
     progress.stage("playing demonstrations", len(seeds), unit="games")
-    return play_scripted_games(env, env.demonstrator, seeds, progress.count), 0
+    return play_scripted_games(env, env.demonstrator, seeds, progress.count)
 
 
 def demonstration_seed(run_seed: int, game: int) -> int:
@@ -133,38 +145,30 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
             seed=config.seed,
         )
     _check_context(config, actor)
-    prompts = layout_of(config.rollout)(actor.tokenizer)
-    if prompts.one_line and any("\n" in utterance for game in games for utterance in game.utterances):
-        raise ValueError(
-            f"rollout.layout={config.rollout.layout!r} is for utterances of one line, but the demonstrator's have "
-            "line breaks; choose another layout"
-        )
-    prompts.fit(actor)
+    layout_of(config.rollout)(actor.tokenizer).fit(actor)
     return as_set(actor, config.model).to(config.device)
 
 
-def in_tokens(
+def read_demonstrations(
     config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str, progress: Progress
-) -> list[Episode]:
-    """Demonstrations in the actor's tokens; ValueError for one that is longer than a conversation may be."""
-    prompts = layout_of(config.rollout)(actor.tokenizer)
-    history = HISTORIES[config.rollout.history]
-    room = config.rollout.max_tokens - config.rollout.utterance_tokens
-    episodes: list[Episode] = []
+) -> tuple[list[Episode], list[Problem]]:
+    """Demonstrations in the actor's tokens, and those that were skipped as it cannot read them."""
     if games:
         progress.stage("reading demonstrations", len(games), unit="games")
-    for number, game in enumerate(games, start=1):
-        seed = demonstration_seed(config.seed, number - 1)
-        episode = to_episode(game, prompts, seed=seed, task=task, history=history, room=room)
-        episodes.append(episode)
-        progress.count(1)
-        tokens = max(len(episode.final_prompt_ids), *(len(turn.prompt_ids) for turn in episode.turns))
-        if tokens > config.rollout.max_tokens:
-            raise ValueError(
-                f"demonstration {number} has {tokens} tokens and rollout.max_tokens={config.rollout.max_tokens}; "
-                "raise that, or shorten or leave out the conversation"
-            )
-    return episodes
+    most = config.rollout.max_tokens
+    episodes, problems = in_tokens(
+        games, actor.tokenizer, config.rollout, most, f"rollout.max_tokens={most}; raise that, or shorten it",
+        skip=config.demonstrations.skip_malformed, seed=partial(demonstration_seed, config.seed), task=task,
+        report=progress.count,
+    )  # fmt: skip
+    recorded = {id(game.played.turns[0].utterance) for game in games if game.played is not None}
+    kept = sum(id(episode.turns[0].utterance) in recorded for episode in episodes)
+    if kept < len(recorded):
+        progress.message(
+            f"{kept} of {len(recorded)} recorded games are in these tokens and this layout; of the others the text is "
+            "read (as they were played they are read with --start-from RUN or model.actor=RUN/checkpoints/000000/actor)"
+        )
+    return episodes, problems
 
 
 def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episode]) -> Critic:
@@ -213,10 +217,11 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
         raise CheckpointError(f"start_from: {path} has no checkpoint yet")
     actor = load_actor(config, checkpoint)
     _check_context(config, actor)
-    skipped = 0
+    skipped: list[Problem] = []
     if config.demonstrations.files:
-        games, skipped = devices.told_by_first(lambda: gather_demonstrations(config, None, progress))
-        episodes = in_tokens(config, games, actor, task, progress)
+        games, problems = devices.told_by_first(lambda: gather_demonstrations(config, None, progress))
+        episodes, unread = read_demonstrations(config, games, actor, task, progress)
+        skipped = [*problems, *unread]
     else:
         file = folder.demonstrations_file
         episodes = read_shard(file) if file.exists() else []

@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         if str(error):
             _fail(f"{error}{_how_to_go_on(command)}", 1)
         sys.exit(1)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
         _fail(str(error), 2 if isinstance(error, ValueError) else 1)
     except KeyboardInterrupt:
         if not reports():
@@ -152,6 +152,8 @@ def _train(command: Train) -> None:
         rows["gap closed"] = f"{100 * summary.gap_closed:.0f} %"
     rows["games played, warm-up included"] = str(summary.games)
     rows["demonstrations"] = str(summary.demonstrations)
+    if summary.skipped:
+        rows["malformed conversations, skipped"] = str(summary.skipped)
     rows["learning curve" if summary.curve else "run"] = summary.curve or summary.run
     print_table(console, f"\n{summary.task}", rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from archer.api import LoadedRun
 from archer.conversations import from_episode
@@ -10,18 +10,12 @@ from archer.envs import Factory
 from archer.envs.base import (
     Demonstrated,
     Environment,
-    Info,
     ScriptedGame,
     ScriptedTask,
-    StepResult,
-    check_reset,
-    check_step,
-    close,
     play_scripted_games,
 )
 from archer.progress import Progress
 from archer.rollout.play import host
-from archer.types import Observation
 
 PLAYERS = ("demonstrator", "reference")
 """Scripted players that a task may bring."""
@@ -48,40 +42,17 @@ def collect_run(
 ) -> list[ScriptedGame]:
     """Games of a run as it plays, on its own task or on ``env``."""
     task, make_env = run.task(env)
-    last: dict[int, Observation] = {}
     progress = progress or Progress(quiet=True)
     progress.stage("playing", games, unit="games")
     with host(make_env, run.config.rollout) as environments:
         episodes = run.player(run.config.eval.best_of)(
-            run.actor, lambda: _Listener(environments(), last), _seeds(games, seed),
+            run.actor, environments, _seeds(games, seed),
             task=task, sampling=run.sampling,
             limits=run.limits, layout=run.layout, report=progress.count,
         )  # fmt: skip
-    return [from_episode(episode, last[episode.seed]) for episode in episodes]
+    return [from_episode(episode) for episode in episodes]
 
 
 def _seeds(games: int, seed: int) -> list[int]:
     """Seeds of collected games: even, like all that may be learned from, in a range of their own."""
     return [2 * (2_000_000_000_000 + seed * 10_000_019 + game) for game in range(games)]
-
-
-class _Listener:
-    """An environment that keeps the last thing it said in every game, by seed: no episode has that as text."""
-
-    def __init__(self, env: Environment, last: dict[int, Observation]) -> None:
-        self._env, self._last = env, last
-
-    def reset(
-        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
-    ) -> tuple[Observation, Info]:
-        assert seed is not None
-        self._seed = seed
-        return check_reset(self._env.reset(seed=seed))
-
-    def step(self, utterance: str) -> StepResult:
-        result = check_step(self._env.step(utterance))
-        self._last[self._seed] = result[0]
-        return result
-
-    def close(self) -> None:
-        close(self._env)

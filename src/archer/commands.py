@@ -167,7 +167,7 @@ class Score:
 
     run: Folder
     file: Annotated[Path, tyro.conf.Positional]
-    """Conversations: .jsonl or .parquet with messages and rewards, or an episode shard."""
+    """Conversations: .jsonl or .parquet with messages, or an episode shard. Rewards may be missing."""
     skip_malformed: Json = False
     """Leave out conversations that cannot be read, and count them, instead of refusing the file."""
     show: int = 3
@@ -204,10 +204,8 @@ class View:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say how healthy a run's critic is: a verdict in plain words, and the numbers behind it.
-
-    The policy plays games it has never seen, and what the critic says of every turn is held against what became of it.
-    """
+    """Say how healthy a run's critic is, in plain words and numbers: the policy plays games it has never seen, and what
+    the critic says of every turn is held against what became of it."""
 
     run: Folder
     episodes: int | None = None
@@ -215,6 +213,8 @@ class Doctor:
     env: Env = None
     file: Path | None = None
     """Conversations (.jsonl or .parquet) to judge by instead of playing; none that the critic learned from."""
+    skip_malformed: Json = False
+    """Leave out conversations that cannot be read, and count them, instead of refusing the file."""
     out: Path | None = None
     """Picture to write, .png: realised returns against Q."""
     json: AsJson = False

@@ -73,7 +73,7 @@ def examine(
 
 def examine_recorded(run: LoadedRun, games: Sequence[ScriptedGame], progress: Progress | None = None) -> Examination:
     """Hold the run's critic against conversations that it did not learn from, of its own policy or a similar one."""
-    return examine_episodes(run, load_critic(run), recorded_episodes(run, games), progress)
+    return examine_episodes(run, load_critic(run), recorded_episodes(run, games)[0], progress)
 
 
 def examine_episodes(

@@ -50,6 +50,8 @@ class Summary:
     games: int
     """Games played for training, warm-up and the runs that this one goes on from included."""
     demonstrations: int
+    skipped: int
+    """Malformed conversations that were left out of the demonstrations."""
     curve: str | None
 
 
@@ -71,6 +73,7 @@ def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
         best_of=run.config.eval.best_of,
         games=run.games,
         demonstrations=count_rows(run.folder.demonstrations_file),
+        skipped=run.skipped,
         **(dict.fromkeys(measured) | outcome),
     )
     write_json(run.folder.summary_file, summary.__dict__)

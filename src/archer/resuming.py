@@ -100,6 +100,7 @@ def _contents(run: Run) -> Iterator[Callable[[Path], None]]:
         "policy_version": agent.policy_version,
         "behavior_version": agent.behavior_version,
         "games_before": run.games_before,
+        "skipped": run.skipped,
     }
     yield lambda folder: write_json(folder / "state.json", counters)
 
@@ -133,6 +134,7 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
             load_optimizers(checkpoint / f"{name}_optimizer.safetensors", optimizer.parts)
     state = read_state(checkpoint)
     run.iteration, run.games_before = state["iteration"], state["games_before"]
+    run.skipped = state.get("skipped", 0)  # older checkpoints have not counted them
     run.agent.policy_version = state["policy_version"]
     if run.agent.mean is not None:
         take_over(run.agent.mean, load_actor(config, checkpoint, beside=actor))

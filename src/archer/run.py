@@ -72,6 +72,8 @@ class Run:
     """Iterations done."""
     games_before: int = 0
     """Games played by the run that this one goes on from."""
+    skipped: int = 0
+    """Malformed conversations of its files that were left out."""
     company: Company | None = None
     """Who plays, where that is not done here."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from archer.commands import Bench, Collect, Compare, Doctor, Evaluate, Export, Score, Show
+from archer.conversations import Problem, check_suffix, read_all, skipping, write_conversations
 from archer.envcommands import check_best_of, check_episodes
 from archer.envs import make_factory
 from archer.progress import Progress
@@ -31,8 +35,6 @@ def evaluate(command: Evaluate) -> None:
 
 def collect(command: Collect) -> None:
     """Let somebody play, and keep the conversations."""
-    from archer.conversations import check_suffix, write_conversations
-
     check_suffix(command.out)
     check_episodes(command.episodes)
     from archer.collecting import PLAYERS, collect_run, collect_scripted
@@ -68,26 +70,38 @@ def export(command: Export) -> None:
 
 def score(command: Score) -> None:
     """Say what every utterance of given conversations is worth."""
-    from archer.conversations import read_all
-
-    games, skipped = read_all([command.file], skip=command.skip_malformed)
+    games, malformed = read_all([command.file], skip=command.skip_malformed, rewarded=False)
     from archer import scoring
-    from archer.api import load
+    from archer.api import load, load_critic
     from archer.report.console import render_scores
 
+    run = load(command.run)
+    critic = load_critic(run)
+    episodes, unread = scoring.recorded_episodes(run, games, skip=command.skip_malformed)
+    problems = [*malformed, *unread]
     with Progress(quiet=command.json) as progress:
-        scores = scoring.score(load(command.run), games, progress)
+        if problems:
+            progress.message(skipping(problems))
+        progress.stage("judging", len(episodes), unit="conversations")
+        scores = scoring.score_episodes(run, critic, episodes, progress.count)
     if command.json:
         rows = [[{**turn.__dict__, "advantage": turn.advantage} for turn in game] for game in scores]
-        print(json.dumps({"conversations": rows, "skipped": skipped}))
+        print(json.dumps({"conversations": rows, **_left_out(problems)}))
         return
     console = Console()
-    for number, (game, turns) in enumerate(zip(games, scores, strict=True), start=1):
+    for number, (episode, turns) in enumerate(zip(episodes, scores, strict=True), start=1):
         if number <= command.show:
             rated = [(turn.utterance, turn.q, turn.v) for turn in turns]
-            console.print(render_scores(f"Conversation {number}, return {game.return_:g}", game.observations, rated))
-    summary = {"conversations": len(games), "skipped": skipped, "utterances": sum(map(len, scores))}
+            heard = [turn.observation for turn in episode.turns]
+            came = "no reward given" if math.isnan(episode.return_) else f"return {episode.return_:g}"
+            console.print(render_scores(f"Conversation {number}, {came}", heard, rated))
+    summary = {"conversations": len(episodes), "skipped": len(problems), "utterances": sum(map(len, scores))}
     show("Scored", summary, as_json=False)
+
+
+def _left_out(problems: Sequence[Problem]) -> dict[str, Any]:
+    """Of conversations that were skipped: how many, and what was wrong with each."""
+    return {"skipped": len(problems), "problems": [str(problem) for problem in problems]}
 
 
 def show_run(command: Show) -> None:
@@ -119,26 +133,33 @@ def doctor(command: Doctor) -> None:
         )
     if command.out is not None and (command.out.suffix != ".png" or not command.out.parent.is_dir()):
         raise ValueError(f"--out: {command.out} must end in .png and lie in a folder that exists")
-    from archer.conversations import read_all
-
-    games = None if command.file is None else read_all([command.file])[0]
-    from archer.api import load
-    from archer.doctoring import EPISODES, examine, examine_recorded
+    if command.skip_malformed and command.file is None:
+        raise ValueError("--skip-malformed is for conversations of a file: name it with --file, or leave the flag out")
+    games, malformed = read_all([command.file], skip=command.skip_malformed) if command.file else ([], [])
+    from archer.api import load, load_critic
+    from archer.doctoring import EPISODES, examine, examine_episodes
     from archer.report.health import render_health
     from archer.report.reliability import plot_reliability
+    from archer.scoring import recorded_episodes
 
     run = load(command.run)
+    problems: list[Problem] = []
     with Progress(quiet=command.json) as progress:
-        if games is None:
+        if command.file is None:
             source = f"{command.episodes or EPISODES} evaluation games"
             found = examine(run, episodes=command.episodes or EPISODES, env=command.env, progress=progress)
         else:
-            source = f"{len(games)} conversations of {command.file}"
-            found = examine_recorded(run, games, progress)
+            critic = load_critic(run)
+            episodes, unread = recorded_episodes(run, games, skip=command.skip_malformed)
+            if problems := [*malformed, *unread]:
+                progress.message(skipping(problems))
+            source = f"{len(episodes)} conversations of {command.file}"
+            found = examine_episodes(run, critic, episodes, progress)
     if command.out is not None:
         plot_reliability(found.turns, command.out, title=f"{command.run}, iteration {run.iteration}, {source}")
     if command.json:
-        print(json.dumps({"run": str(command.run), "iteration": run.iteration, "source": source} | found.summary()))
+        about = {"run": str(command.run), "iteration": run.iteration, "source": source, **_left_out(problems)}
+        print(json.dumps(about | found.summary()))
         return
     title = f"Critic of {command.run} after {run.iteration} iterations, on {source}"
     Console().print(render_health(title, found.health, found.diagnosis, found.development))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from archer.api import LoadedRun, load_critic
+from archer.conversations import Problem
 from archer.envs.base import ScriptedGame
+from archer.intake import in_tokens
 from archer.models.critic import Critic, values_in_parts
 from archer.progress import Progress
-from archer.rollout.demonstrations import to_episode
-from archer.rollout.history import HISTORIES
 from archer.types import Episode
 
 
@@ -33,7 +34,7 @@ class Score:
 def score(run: LoadedRun, games: Sequence[ScriptedGame], progress: Progress | None = None) -> list[list[Score]]:
     """Q and V of every utterance: a list per conversation, with a score per turn."""
     progress = progress or Progress(quiet=True)
-    critic, episodes = load_critic(run), recorded_episodes(run, games)
+    critic, episodes = load_critic(run), recorded_episodes(run, games)[0]
     progress.stage("judging", len(episodes), unit="conversations")
     return score_episodes(run, critic, episodes, progress.count)
 
@@ -50,15 +51,13 @@ def score_episodes(
     return scores
 
 
-def recorded_episodes(run: LoadedRun, games: Sequence[ScriptedGame]) -> list[Episode]:
-    """Conversations in the run's tokens and layout; ValueError names one that is longer than its model reads."""
-    prompts = run.layout(run.actor.tokenizer)
-    rollout = run.config.rollout
-    history, room = HISTORIES[rollout.history], rollout.max_tokens - rollout.utterance_tokens
-    episodes = [to_episode(game, prompts, seed=0, task="", history=history, room=room) for game in games]
-    context = run.actor.context
-    for number, episode in enumerate(episodes, start=1):
-        tokens = len(episode.final_prompt_ids)
-        if context is not None and tokens > context:
-            raise ValueError(f"conversation {number} has {tokens} tokens; the model reads {context} at most")
-    return episodes
+def recorded_episodes(
+    run: LoadedRun, games: Sequence[ScriptedGame], *, skip: bool = False
+) -> tuple[list[Episode], list[Problem]]:
+    """Conversations in the run's tokens and layout, and those that its model cannot read.
+
+    Raises ConversationError, which names these, unless ``skip`` is set.
+    """
+    limit = run.actor.context or sys.maxsize
+    reads = f"the model reads {limit} at most"
+    return in_tokens(games, run.actor.tokenizer, run.config.rollout, limit, reads, skip=skip)

@@ -41,6 +41,7 @@ def _schema(turn: list[tuple[str, Any]]) -> pa.Schema:
             ("turns", pa.list_(pa.struct(turn))),
             ("final_keep", pa.int32()),
             ("final_new_ids", pa.list_(pa.int32())),
+            ("final_observation", pa.string()),
         ]
     )
 
@@ -51,8 +52,12 @@ _ELSEWHERE = _schema([*_TURN, ("engine_logprobs", pa.list_(pa.float32()))])
 
 
 def is_shard(table: pa.Table) -> bool:
-    """Whether a Parquet file's table is one of episodes."""
-    return any(table.schema.equals(schema) for schema in (SCHEMA, _ELSEWHERE))
+    """Whether a Parquet file's table is one of episodes; it may lack the last observations, as older ones do."""
+    found: pa.Schema = table.schema
+    last = SCHEMA.field("final_observation")
+    if last.name not in found.names:
+        found = found.append(last)
+    return any(found.equals(schema) for schema in (SCHEMA, _ELSEWHERE))
 
 
 class StorageError(RuntimeError):
@@ -151,6 +156,7 @@ def _to_row(episode: Episode, iteration: int) -> dict[str, Any]:
         "turns": turns,
         "final_keep": keep,
         "final_new_ids": episode.final_prompt_ids[keep:],
+        "final_observation": None if episode.final_observation is None else _dump(episode.final_observation),
     }
 
 
@@ -170,6 +176,7 @@ def _from_row(row: dict[str, Any]) -> Episode:
             )
         )
         sequence = np.concatenate([prompts[-1], utterances[-1].ids])
+    last = row.get("final_observation")
     final = np.concatenate([sequence[: row["final_keep"]], np.array(row["final_new_ids"], np.int32)])
     turns = tuple(
         Turn(
@@ -188,6 +195,7 @@ def _from_row(row: dict[str, Any]) -> Episode:
         seed=row["seed"],
         task=row["task"],
         policy_version=row["policy_version"],
+        final_observation=None if last is None else _load(last),
     )
 
 

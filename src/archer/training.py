@@ -20,6 +20,7 @@ from archer.beginning import Beginning, begin
 from archer.cluster.company import playing_on
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
+from archer.conversations import skipping
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment
 from archer.gathering import gathering
@@ -120,7 +121,7 @@ def start(
     actor, demonstrations = begun.actor, begun.demonstrations
     settle(config, actor)
     if begun.skipped:
-        progress.message(f"{begun.skipped} malformed conversations were skipped")
+        progress.message(skipping(begun.skipped))
     if demonstrations and config.supervised.epochs and begun.source is None:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
@@ -132,6 +133,7 @@ def start(
         _keep(folder.demonstrations_file, demonstrations, 0)
     run = assemble(config, folder, target, actor, demonstrations, begun.engine)
     run.company = company
+    run.skipped = len(begun.skipped)
     inherited = inherit(run, begun)
     learned, _ = hold_out(config, demonstrations)
     judged = bool(demonstrations) and config.critic.method != "none" and not inherited

@@ -92,7 +92,9 @@ class Episode:
     task: str
     """Name of the environment."""
     policy_version: int
-    """Count of actor updates behind the policy that played it; -1 for a scripted player."""
+    """Count of actor updates behind the policy that played it; -1 for what no policy of this run played."""
+    final_observation: Observation | None = None
+    """What the environment said after the last utterance; None where that is not known as text."""
 
     def __post_init__(self) -> None:
         if not self.turns:
@@ -107,6 +109,12 @@ class Episode:
     def rewards(self) -> npt.NDArray[np.float32]:
         """Reward of every turn, shape [turns]."""
         return np.array([turn.reward for turn in self.turns], dtype=np.float32)
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens that a model must be able to read: of the longest state, what is said there, and the final state."""
+        spans = (len(turn.prompt_ids) + len(turn.utterance.ids) for turn in self.turns)
+        return max(len(self.final_prompt_ids), *spans)
 
     @property
     def return_(self) -> float:

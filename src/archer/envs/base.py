@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from archer.types import Observation
+from archer.types import Episode, Observation
 
 Player = Callable[[Observation], str]
 """A scripted player of one episode: hears each new observation, answers with an utterance."""
@@ -17,6 +18,9 @@ StepResult = tuple[Observation, float, bool, bool, Info]
 
 LONGEST = 1_000_000
 """Characters of an observation; nothing reads more, and a batch of such would fill the memory."""
+
+LARGEST_REWARD = 1e9
+"""No reward is so large: squares of sums of such are still numbers in float32."""
 
 
 class ContractError(TypeError):
@@ -81,11 +85,16 @@ class ScriptedGame:
     """What was heard before each utterance."""
     utterances: tuple[str, ...]
     rewards: tuple[float, ...]
+    """NaN where they are not known."""
     infos: tuple[Info, ...]
     terminated: bool
     """Whether the task ended by itself rather than at a limit."""
     final_observation: Observation
     """What was heard after the last utterance."""
+    played: Episode | None = field(default=None, compare=False)
+    """The same game in the tokens of the policy that played it, where one did."""
+    source: tuple[Path, int] | None = field(default=None, compare=False)
+    """File and line (or row, from 1) that it was read from."""
 
     @property
     def answers(self) -> tuple[Observation, ...]:
@@ -142,7 +151,7 @@ def check_step(result: object) -> StepResult:
         value = float(reward)
     except (TypeError, ValueError) as error:
         raise ContractError(f"step() returned the reward {reward!r}, which is not a number") from error
-    if not -1e9 < value < 1e9:  # also refuses NaN
+    if not -LARGEST_REWARD < value < LARGEST_REWARD:  # also refuses NaN
         raise ContractError(f"step() returned the reward {value}; rewards must be finite")
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if type(flag).__name__ not in ("bool", "bool_"):  # numpy's count too, its 1.x and 2.x names included

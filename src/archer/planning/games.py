@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from transformers import AutoTokenizer
 
-from archer.beginning import gather_demonstrations, in_tokens
+from archer.beginning import gather_demonstrations, read_demonstrations
 from archer.config import RunConfig
 from archer.envs.base import Environment
 from archer.models.batch import collate, pack
@@ -44,7 +44,7 @@ class Games:
     @property
     def longest(self) -> int:
         """Tokens of the longest."""
-        return max(_tokens(episode) for episode in self.pool)
+        return max(episode.tokens_read for episode in self.pool)
 
     def batch(self, turns: int) -> list[Episode]:
         """As many as hold ``turns`` turns; of many draws, the one that takes most room."""
@@ -75,7 +75,7 @@ class Games:
 
     @property
     def _draws(self) -> int:
-        return 1 if len({(_tokens(episode), len(episode)) for episode in self.pool}) == 1 else DRAWS
+        return 1 if len({(episode.tokens_read, len(episode)) for episode in self.pool}) == 1 else DRAWS
 
 
 def games_of(
@@ -111,7 +111,8 @@ def _demonstrations(config: RunConfig, make_env: Callable[[], Environment] | Non
             tokenizer = AutoTokenizer.from_pretrained(config.model.actor)
         except (OSError, ValueError):
             return []
-    return in_tokens(config, games, cast(Any, SimpleNamespace(tokenizer=tokenizer)), "", Progress(quiet=True))
+    reader = cast(Any, SimpleNamespace(tokenizer=tokenizer))
+    return read_demonstrations(config, games, reader, "", Progress(quiet=True))[0]
 
 
 def alike(config: RunConfig, turns: int, tokens: int, assumed: str) -> Games:
@@ -137,7 +138,3 @@ def _game(turns: int, tokens: int, longest: int, rewritten: bool) -> Episode:
         played.append(Turn(state, utterance, "", 0.0, {}))
     final = np.full(len(whole), turns, np.int32) if rewritten else whole
     return Episode(tuple(played), End.TERMINATED, final, seed=0, task="", policy_version=0)
-
-
-def _tokens(episode: Episode) -> int:
-    return max(len(episode.final_prompt_ids), *(len(turn.prompt_ids) for turn in episode.turns))

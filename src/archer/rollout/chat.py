@@ -58,7 +58,7 @@ class Chat(Layout[ToldChat]):
                 "rollout.layout='chat': this tokenizer has no chat template; choose rollout.layout=plain, or save the "
                 "model with the template of its family (tokenizer.chat_template)"
             )
-        self._tokenizer = tokenizer
+        super().__init__(tokenizer)
         self._system: list[Message] = [{"role": "system", "content": system}] if system else []
         marks = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._marks = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or r"(?!)")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,27 +52,68 @@ def to_episode(
     task: str,
     history: History = append,
     room: int = sys.maxsize,
+    limit: int = sys.maxsize,
 ) -> Episode:
-    """A scripted game as an episode, as an agent that plays with ``history`` and ``room`` tokens would have read it.
+    """A game as an episode, as an agent that plays with ``history``, ``room`` and ``limit`` tokens would have read it.
 
-    Its log-probabilities are NaN: no policy sampled these tokens.
+    A game that a policy played in the same tokens and layout is as it was recorded: ids, spans, log-probabilities.
+    Any other is made of its text. Its log-probabilities are NaN: no policy sampled these tokens.
     """
+    read = partial(_read, game, prompts, seed=seed, task=task, history=history, room=room, limit=limit)
+    recorded = game.played
+    if recorded is not None and all(prompts.spells(turn.utterance) for turn in recorded.turns):
+        again = read([turn.utterance for turn in recorded.turns])
+        if _same_states(again, recorded):
+            final = recorded.final_prompt_ids[:limit]
+            turns, last = share(again.turns, final), recorded.final_observation
+            return replace(again, turns=turns, final_prompt_ids=final, final_observation=last)
+    return read(None)
+
+
+def _read(
+    game: ScriptedGame,
+    prompts: Layout[Any],
+    spoken: Sequence[Utterance] | None,
+    *,
+    seed: int,
+    task: str,
+    history: History,
+    room: int,
+    limit: int,
+) -> Episode:
+    """A game with the utterances as they were ``spoken``, or made of their text."""
     told: Told = prompts.open(game.observations[0])
     turns: list[Turn] = []
     for number, (text, answer) in enumerate(zip(game.utterances, game.answers, strict=True)):
-        said = prompts.utterance(told, text)
-        utterance = Utterance(said, np.full(len(said), np.nan, np.float32), text)
+        if spoken is None:
+            ids = prompts.utterance(told, text)
+            utterance = Utterance(ids, np.full(len(ids), np.nan, np.float32), text)
+        else:
+            utterance = spoken[number]
         observation, reward, info = game.observations[number], game.rewards[number], game.infos[number]
         turns.append(Turn(told.ids, utterance, observation, reward, info))
-        told = prompts.answered(told, said, text, answer, game.utterances[:number])
+        told = prompts.answered(told, utterance.ids, text, answer, game.utterances[:number])
         everything = told.ids
         told = history(told, prompts, answer, room)
-    ids = everything if game.terminated else told.ids
+    end = game.played.end if game.played else End.TERMINATED if game.terminated else End.TURN_LIMIT
+    ids = (everything if end in (End.TERMINATED, End.TOKEN_LIMIT) else told.ids)[:limit]
     return Episode(
         turns=share(turns, ids),
-        end=End.TERMINATED if game.terminated else End.TURN_LIMIT,
+        end=end,
         final_prompt_ids=ids,
         seed=seed,
         task=task,
         policy_version=-1,
+        final_observation=game.final_observation,
     )
+
+
+def _same_states(read: Episode, recorded: Episode) -> bool:
+    """Whether every state is what was recorded; of the last one, which a limit may have cut, what both have."""
+    states = zip(read.turns, recorded.turns, strict=True)
+    if not all(np.array_equal(turn.prompt_ids, other.prompt_ids) for turn, other in states):
+        return False
+    if recorded.final_observation is None:  # then what was read here lacks it
+        return True
+    length = min(len(read.final_prompt_ids), len(recorded.final_prompt_ids))
+    return np.array_equal(read.final_prompt_ids[:length], recorded.final_prompt_ids[:length])

@@ -255,4 +255,5 @@ def _episode(game: Game, end: End, final: Ids, rules: Rules) -> Episode:
         seed=game.seed,
         task=rules.task,
         policy_version=rules.policy_version,
+        final_observation=game.observation,
     )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 
 from archer.models.actor import Actor
-from archer.types import Ids, Observation, observation_text
+from archer.types import Ids, Observation, Utterance, observation_text
 
 
 class Told(Protocol):
@@ -35,6 +35,9 @@ class Layout(ABC, Generic[T]):
     one_line: ClassVar[bool] = False
     """Whether utterances must not hold line breaks."""
 
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
     def fit(self, actor: Actor) -> None:
         """Make a fresh actor one that can be talked to in this way."""
 
@@ -56,6 +59,12 @@ class Layout(ABC, Generic[T]):
     @abstractmethod
     def utterance(self, told: T, text: str) -> Ids:
         """Ids of an utterance as the agent would have said it here, stop token included."""
+
+    def spells(self, said: Utterance) -> bool:
+        """Whether the ids of an utterance are its text in this tokenizer's tokens, and not in another's."""
+        known = bool((said.ids < len(self._tokenizer)).all())
+        text = str(self._tokenizer.decode(said.ids.tolist(), skip_special_tokens=True)) if known else ""
+        return known and text.strip().startswith(said.text.strip())  # a stop text is not in the latter
 
     def aloud(self, utterance: str) -> str:
         """What the environment hears of an utterance."""
@@ -89,7 +98,7 @@ class PlainText(Layout[ToldText]):
     """
 
     def __init__(self, tokenizer: Any, system: str = "") -> None:
-        self._tokenizer = tokenizer
+        super().__init__(tokenizer)
         self._system = f"{system}\n" if system else ""
         self._seen: dict[str, Ids] = {}  # short answers come back thousands of times
 
