@@ -90,11 +90,12 @@ def _commit() -> str:
 
 
 def write_curves(kept: Path, path: Path) -> None:
-    """All curves that are kept, as one JSON file; every game is counted, demonstrations are not."""
+    """All curves that are kept, as one JSON file, by the names of their folders; every game is counted, demonstrations
+    are not."""
     curves = [
         {
             "task": curve.task,
-            "method": curve.config.preset,
+            "method": run.parent.name,
             "seed": curve.config.seed,
             "commit": (run / "commit").read_text(encoding="utf-8").strip(),
             "games": [curve.games_before + games for games in (0.0, *curve.games.tolist())],
