@@ -22,7 +22,7 @@ class Preset:
 
 def _archer(env: str | None) -> Settings:
     """The defaults, and more games where there is more to learn: of 157 objects, few games show few."""
-    return _with(_start(env), rollout={"games": 192}, iterations=40) if env == "twenty-questions" else _start(env)
+    return _with(_start(env), rollout={"games": 192}, iterations=80) if env == "twenty-questions" else _start(env)
 
 
 def _start(env: str | None) -> Settings:
