@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
     else:
         games, problems = devices.told_by_first(lambda: gather_demonstrations(config, make_env, progress))
         actor = begin_actor(config, games)
-        episodes, unread = read_demonstrations(config, games, actor, task, progress)
+        episodes, unread = read_demonstrations(config, games, actor.tokenizer, task, progress)
         begun = Beginning(actor, episodes, engine, [*problems, *unread])
     engine.prepare(begun.actor, Sampling.of(config.rollout))  # what does not work is found out first
     return begun
@@ -150,14 +151,14 @@ def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
 
 
 def read_demonstrations(
-    config: RunConfig, games: Sequence[ScriptedGame], actor: Actor, task: str, progress: Progress
+    config: RunConfig, games: Sequence[ScriptedGame], tokenizer: Any, task: str, progress: Progress
 ) -> tuple[list[Episode], list[Problem]]:
     """Demonstrations in the actor's tokens, and those that were skipped as it cannot read them."""
     if games:
         progress.stage("reading demonstrations", len(games), unit="games")
     most = config.rollout.max_tokens
     episodes, problems = in_tokens(
-        games, actor.tokenizer, config.rollout, most, f"rollout.max_tokens={most}; raise that, or shorten it",
+        games, tokenizer, config.rollout, most, f"rollout.max_tokens={most}; raise that, or shorten it",
         skip=config.demonstrations.skip_malformed, seed=partial(demonstration_seed, config.seed), task=task,
         report=progress.count,
     )  # fmt: skip
@@ -220,7 +221,7 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
     skipped: list[Problem] = []
     if config.demonstrations.files:
         games, problems = devices.told_by_first(lambda: gather_demonstrations(config, None, progress))
-        episodes, unread = read_demonstrations(config, games, actor, task, progress)
+        episodes, unread = read_demonstrations(config, games, actor.tokenizer, task, progress)
         skipped = [*problems, *unread]
     else:
         file = folder.demonstrations_file

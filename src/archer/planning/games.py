@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from transformers import AutoTokenizer
@@ -111,8 +110,7 @@ def _demonstrations(config: RunConfig, make_env: Callable[[], Environment] | Non
             tokenizer = AutoTokenizer.from_pretrained(config.model.actor)
         except (OSError, ValueError):
             return []
-    reader = cast(Any, SimpleNamespace(tokenizer=tokenizer))
-    return read_demonstrations(config, games, reader, "", Progress(quiet=True))[0]
+    return read_demonstrations(config, games, tokenizer, "", Progress(quiet=True))[0]
 
 
 def alike(config: RunConfig, turns: int, tokens: int, assumed: str) -> Games:
