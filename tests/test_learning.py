@@ -136,3 +136,34 @@ def test_credit_reaches_the_turn_that_decided(
         first = np.mean([np.abs(share[:cut]).mean() for share, cut in zip(shares, cuts, strict=True)])
         second = np.mean([np.abs(share[cut:]).mean() for share, cut in zip(shares, cuts, strict=True)])
     assert lowest < first / second < highest  # GRPO pays every turn alike, by construction
+
+
+def test_uniform_credit_needs_more_games_for_a_gradient_as_accurate(starts: dict[str, Path], tmp_path: Path) -> None:
+    """The policy gradient of the same sixteen games with credit per turn and with GRPO's, which moves second words too.
+
+    The square of its mean over its variance says how many games an accuracy takes: that goes as one over it.
+    """
+    critic = {"updates": 30}
+    games = {"games": 16, "group": 8}
+    _learned("turn-ppo", starts["TwoSteps"], tmp_path / "run", iterations=6, warmup=6, rollout=games, critic=critic)
+    run = restore(RunFolder.open(tmp_path / "run"))
+    weights = list(run.agent.actor.parameters())
+    gradients: dict[str, list[torch.Tensor]] = {"gae": [], "group": []}
+    for batch in range(60):
+        played = collect(run, run.agent.actor, run.iteration + 1 + batch, run.agent.policy_version).episodes
+        states = collate(played)
+        hidden = run.agent.actor.hidden(states)
+        logprobs = run.agent.actor.utterance_logprobs(hidden, states, states.utterance_tokens())
+        for name, found in gradients.items():
+            shares = torch.from_numpy(np.concatenate(CREDITS[name](played, run.agent.critic, run.config.critic)))
+            slopes = torch.autograd.grad((logprobs * shares).sum() / len(played), weights, retain_graph=True)
+            found.append(torch.cat([slope.reshape(-1) for slope in slopes]))
+    turn, uniform = (torch.stack(found) for found in gradients.values())
+    assert torch.cosine_similarity(turn.mean(dim=0), uniform.mean(dim=0), dim=0) > 0.95  # both go the same way
+    assert _accuracy(turn) > 1.7 * _accuracy(uniform) > 0
+
+
+def _accuracy(gradients: torch.Tensor) -> float:
+    """Square of the mean of gradients of as many batches, [batches, weights], over the variance of one."""
+    variance = float(gradients.var(dim=0).sum())
+    return (float(gradients.mean(dim=0).pow(2).sum()) - variance / len(gradients)) / variance
