@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
-from results import PAGE, SMOOTH, keep, kept_folder, replace_block, table
+from results import PAGE, keep, kept_folder, replace_block, table
 from running import Benchmark, from_start, train_all, train_starts
 
 from archer.comparison.compare import compare
@@ -178,18 +177,15 @@ def write_tables(env: str) -> None:
 def _ablated(kept: Path, recipe: Recipe) -> str:
     """Markdown of what each variant of a recipe reached, and how far that is from the whole of it, seed by seed."""
     found: dict[str, Method] = {}
-    games = recipe.games
     for variant in recipe.variants:
         if (kept / variant).is_dir():
-            (found[variant],) = compare([kept / variant], smooth=SMOOTH).methods
+            (found[variant],) = compare([kept / variant]).methods
     whole = {repeat.seed: repeat.run.final for repeat in found["whole"].repeats}
     rows = [
-        ["", "seeds", "before the first game", f"at {games / 2:,.0f} games", f"after {games:,}, 1,000 held-out games",
-         "difference, seed by seed"],
-        ["---"] * 6,
-    ]  # fmt: skip
+        ["", "seeds", "before the first game", f"after {recipe.games:,} games", "difference, seed by seed"],
+        ["---"] * 5,
+    ]
     for variant, method in found.items():
-        half = estimate([float(repeat.at("games", np.array([games / 2]))[0]) for repeat in method.repeats])
         pairs = [(repeat.run.final, whole.get(repeat.seed)) for repeat in method.repeats]
         apart = [mine - other for mine, other in pairs if mine is not None and other is not None]
         rows.append(
@@ -197,7 +193,6 @@ def _ablated(kept: Path, recipe: Recipe) -> str:
                 recipe.variants[variant].what,
                 str(len(method.repeats)),
                 f"{method.start.value:.2f}",
-                estimate_text(half),
                 estimate_text(method.final),
                 "" if variant == "whole" or not apart else estimate_text(estimate(apart)),
             ]

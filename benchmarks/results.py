@@ -43,10 +43,11 @@ def online_tables(runs: Sequence[Path], against: str) -> tuple[str, Comparison]:
 
 
 def levels_of(found: Comparison, against: str) -> list[float]:
-    """Five levels, the last of them where ``against`` is at the end of its budget, in equal steps from the start."""
+    """Five levels on the way of ``against``, the last where it is at the end of its budget; closer to one another
+    towards that, where most games go."""
     method = next(method for method in found.methods if method.label == against)
     start, end = method.start.value, float(method.curve("games")[1][-1])
-    return [round(start + share * (end - start), 1) for share in (0.2, 0.4, 0.6, 0.8, 1)]
+    return [round(start + share * (end - start), 1) for share in (0.25, 0.5, 0.75, 0.9, 1)]
 
 
 COLUMNS = (
@@ -140,11 +141,10 @@ def _reached(found: Comparison) -> str:
     on_the_way = [cost for cost in found.equal_cost if cost.axis == "games"]
     rows = [
         [
-            "method", "seeds", "start", "end, 1,000 held-out games",
-            *(f"at {cost.amount:,.0f} games" for cost in on_the_way),
-            "thousand turns", "million tokens", "minutes",
+            "method", "seeds", "start", *(f"at {cost.amount:,.0f} games" for cost in on_the_way),
+            "end, 1,000 held-out games", "games", "thousand turns", "million tokens", "minutes",
         ],
-        ["---"] * (7 + len(on_the_way)),
+        ["---"] * (8 + len(on_the_way)),
     ]  # fmt: skip
     for method in sorted(found.methods, key=_end, reverse=True):
         rows.append(
@@ -152,8 +152,9 @@ def _reached(found: Comparison) -> str:
                 f"`{method.label}`",
                 str(len(method.repeats)),
                 f"{method.start.value:.2f}",
-                estimate_text(method.final),
                 *(estimate_text(cost.returns[method.label]) for cost in on_the_way),
+                estimate_text(method.final),
+                f"{max(repeat.run.games[-1] for repeat in method.repeats):,.0f}",
                 f"{np.mean([repeat.run.turns[-1] for repeat in method.repeats]) / 1e3:.1f}",
                 f"{np.mean([repeat.run.tokens[-1] for repeat in method.repeats]) / 1e6:.2f}",
                 f"{np.mean([repeat.run.seconds[-1] for repeat in method.repeats]) / 60:.0f}",

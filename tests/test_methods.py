@@ -145,7 +145,7 @@ def test_the_choice_of_a_run_is_a_line_of_its_own_wherever_it_is_measured(
     archer.train(_config("chai", TASK, **PLAY | {"iterations": 1}), tmp_path / "run")
     run = archer.load(tmp_path / "run")
     found = archer.evaluate(run, episodes=4)
-    alone, five, three = (archer.evaluate(run, episodes=4, **how) for how in ({"greedy": True}, {}, {"best_of": 3}))
+    alone, five, three = (archer.evaluate(run, episodes=4, **how) for how in ({"temperature": 0.0}, {}, {"best_of": 3}))
     assert (found["length"], found["best_of_length"], found["best_of"]) == (2.0, 1.0, 5)
     assert five == found and "best_of" not in alone and alone["length"] == 2.0
     # the start was played with the choice among five: it is no start of the policy alone, or of a choice among three

@@ -201,6 +201,19 @@ def test_evaluation_of_a_loaded_run(uninterrupted: Path) -> None:
     assert result == archer.evaluate(archer.load(uninterrupted), episodes=20)
 
 
+def test_evaluation_at_another_temperature(uninterrupted: Path) -> None:
+    run = archer.load(uninterrupted)
+    plain, same, cold, coldest = (
+        archer.evaluate(run, episodes=40, temperature=degrees) for degrees in (None, 0.8, 1e-4, 0.0)
+    )
+    assert same == plain and plain["temperature"] == 0.8 and plain["start_return"] is not None
+    assert cold["return_mean"] == coldest["return_mean"] in (0, 1)  # every game has the same first word
+    assert plain["return_mean"] not in (0, 1)
+    assert cold["start_return"] is coldest["start_return"] is None  # which was not measured so
+    with pytest.raises(ValueError, match=r"temperature must be 0 .* or more, got -1"):
+        archer.evaluate(run, temperature=-1.0)
+
+
 def test_the_critic_of_a_loaded_run_chooses_beside_its_policy(uninterrupted: Path) -> None:
     run = archer.load(uninterrupted)
     plain = archer.evaluate(run, episodes=20)
@@ -208,7 +221,7 @@ def test_the_critic_of_a_loaded_run_chooses_beside_its_policy(uninterrupted: Pat
     assert {key: both[key] for key in plain} == plain  # never mixed with the policy's own results
     assert both["best_of"] == 4 and 0 <= both["best_of_return_mean"] == both["best_of_win_rate"] <= 1
     with pytest.raises(ValueError, match="leave one of them out"):
-        archer.evaluate(run, episodes=2, greedy=True, best_of=2)
+        archer.evaluate(run, episodes=2, temperature=0.0, best_of=2)
 
 
 def test_a_loaded_critic_is_the_one_that_was_trained(uninterrupted: Path) -> None:

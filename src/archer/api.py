@@ -160,23 +160,33 @@ def evaluate(
     run: LoadedRun,
     *,
     episodes: int = 1000,
-    greedy: bool = False,
+    temperature: float | None = None,
     best_of: int = 0,
     env: str | Factory | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Let the policy play evaluation games; ``return_mean`` with ``return_ci95``, ``win_rate``, ``start_return``,
-    ``reference_return`` (None where unknown) and ``episodes``. One game has no interval: ``return_ci95`` is None.
+    ``reference_return`` (None where unknown), ``temperature`` and ``episodes``. One game has no interval:
+    ``return_ci95`` is None. With another ``temperature`` than its games were played at, 0 being always the
+    most likely token, ``start_return`` is None too, as no start was measured so.
 
     With ``best_of``, or in a run that has ``eval.best_of``, the same games are played once more, the critic choosing
     among that many sampled utterances in each turn; what comes of it stands beside the policy's own results, in
-    ``best_of_return_mean`` and so on. So does the start of a run that was measured with that choice. With ``greedy``
+    ``best_of_return_mean`` and so on. So does the start of a run that was measured with that choice. At temperature 0
     all samples would be the same, and the policy plays alone.
     """
+    if temperature is None:
+        temperature = run.sampling.temperature
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be 0 (the most likely token) or more, got {temperature}")
+    greedy = temperature == 0
     if greedy and best_of:
-        raise ValueError("best_of chooses among samples, and with greedy they are all the same: leave one of them out")
+        raise ValueError(
+            "best_of chooses among samples, and at temperature 0 they are all the same: leave one of them out"
+        )
+    as_trained = temperature == run.sampling.temperature
     task, make_env = run.task(env)
-    sampling = replace(run.sampling, greedy=greedy)
+    sampling = replace(run.sampling, greedy=greedy) if greedy else replace(run.sampling, temperature=temperature)
     progress = progress or Progress(quiet=True)
     own = run.config.eval.best_of
     chosen = 0 if greedy else best_of or own
@@ -194,11 +204,12 @@ def evaluate(
             found |= {"best_of": chosen} | {f"best_of_{key}": value for key, value in beside.items()}
     rows = run.folder.metrics()
     start = rows[0].get("eval/return_mean") if rows else None
-    if own and chosen == own:
+    if own and chosen == own and as_trained:
         found["best_of_start_return"] = start
     return found | {
-        "start_return": None if own else start,
+        "start_return": start if as_trained and not own else None,
         "reference_return": reference_return(make_env),
+        "temperature": temperature,
         "episodes": episodes,
         "games_trained": int(rows[-1]["games"]) if rows else 0,
     }

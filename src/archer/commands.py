@@ -101,8 +101,8 @@ class Evaluate:
     run: Folder
     episodes: int = 1000
     """Games to play."""
-    greedy: Json = False
-    """Take the most likely token instead of sampling."""
+    temperature: float | None = None
+    """What the policy's logits are divided by, 0 to take the most likely token; left out, as it was trained."""
     best_of: int = 0
     """Play the games once more with the critic choosing among this many sampled utterances; 0: its eval.best_of."""
     env: Env = None

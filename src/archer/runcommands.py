@@ -27,7 +27,8 @@ def evaluate(command: Evaluate) -> None:
     run = api.load(command.run, engine=command.engine)
     with Progress(quiet=command.json) as progress:
         found = api.evaluate(
-            run, episodes=command.episodes, greedy=command.greedy, best_of=command.best_of, env=command.env,
+            run, episodes=command.episodes, temperature=command.temperature, best_of=command.best_of,
+            env=command.env,
             progress=progress,
         )  # fmt: skip
     show("Evaluation", found, as_json=command.json)
