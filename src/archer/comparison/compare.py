@@ -223,6 +223,7 @@ def _few_seeds(methods: Sequence[Method]) -> list[str]:
         return ["one seed alone has no interval: what differs may be chance"]
     if few in COVERAGE:
         return [
-            f"of {few} seeds, a 95 % bootstrap interval really holds the true value in about {COVERAGE[few]} % of cases"
+            f"a 95 % bootstrap interval of the interquartile mean of {few} seeds really holds the true value in about "
+            f"{COVERAGE[few]} % of cases"
         ]
     return []
