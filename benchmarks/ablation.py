@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 from results import PAGE, keep, kept_folder, replace_block, table
-from running import Benchmark, from_start, train_all, train_starts
+from running import Benchmark, from_start, train_all, train_begun, train_starts
 
 from archer.comparison.compare import compare
 from archer.comparison.intervals import estimate
@@ -143,11 +143,7 @@ def main() -> None:
     chosen = tyro.cli(Ablation, description=__doc__)
     kept, runs = KEPT / chosen.env, chosen.folder / "ablation"
     starts = train_starts(chosen, range(chosen.seeds))
-    begun = {seed: chosen.folder / "begun" / f"seed-{seed}" for seed in starts}
-    train_all(
-        chosen.jobs,
-        {run: from_start("archer", chosen.env, seed, starts[seed], "iterations=0") for seed, run in begun.items()},
-    )
+    begun = train_begun(chosen, starts)
     missing = {
         Path(name, variant, f"seed-{seed}"): from_start(
             recipe.preset, chosen.env, seed, (begun if recipe.begins and not one.before else starts)[seed],

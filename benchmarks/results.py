@@ -90,9 +90,9 @@ def _commit() -> str:
     return f"{git('rev-parse', '--short', 'HEAD')}{'-dirty' if git('status', '--porcelain', '--', 'src') else ''}\n"
 
 
-def write_curves(kept: Path, path: Path) -> None:
-    """All curves that are kept, as one JSON file, by the names of their folders; every game is counted, demonstrations
-    are not."""
+def write_curves(kept: Sequence[Path], path: Path) -> None:
+    """All curves that are kept in these folders, as one JSON file, by the names of the methods' folders; every game is
+    counted, demonstrations are not."""
     curves = [
         {
             "task": curve.task,
@@ -106,7 +106,7 @@ def write_curves(kept: Path, path: Path) -> None:
             "seconds": [0.0, *curve.seconds.tolist()],
             "final": curve.final,
         }
-        for run in find_runs([kept])
+        for run in find_runs(kept)
         if (curve := read_run(run)) is not None
     ]
     write_json(path, {"curves": curves})

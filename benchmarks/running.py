@@ -55,6 +55,16 @@ def train_starts(benchmark: Benchmark, seeds: Iterable[int]) -> Mapping[int, Pat
     return starts
 
 
+def train_begun(benchmark: Benchmark, starts: Mapping[int, Path]) -> Mapping[int, Path]:
+    """Train what `archer` learns from each start before its first game, as runs to go on from; their folders."""
+    begun = {seed: benchmark.folder / "begun" / f"seed-{seed}" for seed in starts}
+    train_all(
+        benchmark.jobs,
+        {run: from_start("archer", benchmark.env, seed, starts[seed], "iterations=0") for seed, run in begun.items()},
+    )
+    return begun
+
+
 def from_start(preset: str, env: str, seed: int, start: Path, *settings: str) -> list[str]:
     """A run that goes on from another one."""
     return ["--preset", preset, *task(env, seed), "--start-from", str(start), "--set", "threads=1", *settings]

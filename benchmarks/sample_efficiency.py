@@ -2,9 +2,11 @@
 
     python benchmarks/sample_efficiency.py online --env twenty-questions-10 --seeds 5
     python benchmarks/sample_efficiency.py online --env twenty-questions --seeds 3
+    python benchmarks/sample_efficiency.py begun --env twenty-questions-10 --seeds 5
     python benchmarks/sample_efficiency.py offline --env twenty-questions-10 --seeds 5
 
-Every seed has one start, which all methods go on from; offline ones learn from one file of the demonstrator's games.
+Every seed has one start, which all methods go on from; with `begun`, PPO goes on from what `archer` has learned from
+the demonstrations' rewards before its first game; offline methods learn from one file of the demonstrator's games.
 What is done is not done again: stop it at any time and start it anew, a run that was cut off goes on from its last
 checkpoint. Of a finished run, what comparisons read is kept in benchmarks/kept, a few kilobytes that are part of the
 project: so seeds can be added on another day and another machine. The tables of docs/results.md, the pictures beside it
@@ -20,7 +22,7 @@ from typing import Annotated
 
 import tyro
 from results import PAGE, keep, kept_folder, offline_table, online_tables, replace_block, write_curves
-from running import Benchmark, archer, from_start, task, train_all, train_starts
+from running import Benchmark, archer, from_start, task, train_all, train_begun, train_starts
 
 from archer.cli import settings
 from archer.commands import Train
@@ -28,6 +30,8 @@ from archer.report.comparison import write_comparison
 
 KEPT = kept_folder("kept")
 """What is kept of finished runs: TASK/METHOD/seed-N."""
+KEPT_BEGUN = kept_folder("kept_begun")
+"""The same of those that go on from what `archer` learned before its first game."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,14 @@ class Online(Benchmark):
 
 
 @dataclass(frozen=True)
+class Begun(Benchmark):
+    """PPO from where `archer` begins its games: that actor, and values that begin with the demonstrations' returns."""
+
+    iterations: int = 50
+    """Iterations, of as many games as PPO has."""
+
+
+@dataclass(frozen=True)
 class Offline(Benchmark):
     """Methods that learn from one file."""
 
@@ -55,8 +67,10 @@ class Offline(Benchmark):
 
 def main() -> None:
     """Train what is missing, then write the tables."""
-    benchmark: Online | Offline = tyro.cli(
-        Annotated[Online, tyro.conf.subcommand("online")] | Annotated[Offline, tyro.conf.subcommand("offline")],
+    benchmark: Online | Begun | Offline = tyro.cli(
+        Annotated[Online, tyro.conf.subcommand("online")]
+        | Annotated[Begun, tyro.conf.subcommand("begun")]
+        | Annotated[Offline, tyro.conf.subcommand("offline")],
         description=__doc__,
     )
     if isinstance(benchmark, Online):
@@ -64,7 +78,12 @@ def main() -> None:
         tables, found = online_tables([KEPT / benchmark.env], against="ppo")
         write_comparison(found, PAGE.parent / "results" / benchmark.env)
         replace_block(PAGE, benchmark.env, tables)
-        write_curves(KEPT, PAGE.with_suffix(".json"))
+        write_curves([KEPT, KEPT_BEGUN], PAGE.with_suffix(".json"))
+    elif isinstance(benchmark, Begun):
+        train_from_begun(benchmark)
+        tables, _ = online_tables([KEPT / benchmark.env / "archer", KEPT_BEGUN / benchmark.env], against="ppo")
+        replace_block(PAGE, f"{benchmark.env} begun", tables)
+        write_curves([KEPT, KEPT_BEGUN], PAGE.with_suffix(".json"))
     else:
         folder = _offline(benchmark)
         replace_block(PAGE, f"{benchmark.env} offline", offline_table(folder, benchmark.methods))
@@ -91,6 +110,24 @@ def train_online(benchmark: Online) -> None:
         },
         lambda run: keep(run, kept / run.parent.name / run.name),
     )
+
+
+def train_from_begun(benchmark: Begun) -> None:
+    """PPO's runs that are not kept yet, and keep them."""
+    kept, name = KEPT_BEGUN / benchmark.env, "ppo-begun"
+    missing = [seed for seed in range(benchmark.seeds) if not (kept / name / f"seed-{seed}").exists()]
+    begun = train_begun(benchmark, train_starts(benchmark, missing))
+    train_all(
+        benchmark.jobs,
+        {
+            benchmark.folder / name / f"seed-{seed}": from_start(
+                "ppo", benchmark.env, seed, run, f"iterations={benchmark.iterations}", "critic_start.epochs=1",
+                "eval.every=0",
+            )
+            for seed, run in begun.items()
+        },
+        lambda run: keep(run, kept / run.parent.name / run.name),
+    )  # fmt: skip
 
 
 def _every(method: str, env: str) -> int:

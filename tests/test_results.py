@@ -67,7 +67,7 @@ def test_what_is_kept_is_what_a_comparison_reads(results: object, tmp_path: Path
     assert (whole.start, whole.final, whole.config) == (part.start, part.final, part.config)
     assert "actor/loss" not in (kept / "metrics.jsonl").read_text()
     assert sorted(path.name for path in kept.parent.iterdir()) == ["seed-3"]
-    results.write_curves(tmp_path / "kept", tmp_path / "results.json")  # type: ignore[attr-defined]
+    results.write_curves([tmp_path / "kept"], tmp_path / "results.json")  # type: ignore[attr-defined]
     curve = json.loads((tmp_path / "results.json").read_text())["curves"][0]
     assert (curve["task"], curve["method"], curve["seed"]) == ("toy", "archer", 3)
     assert curve["games"] == [0, 10, 20, 30, 40] and curve["return"] == [-10, -8, -6, -4, -2]

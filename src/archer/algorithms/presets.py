@@ -133,9 +133,13 @@ def _archer_mc(env: str | None) -> Settings:
 
 
 def _chai(env: str | None) -> Settings:
-    """Verma et al. 2022 as the paper runs it online: ArCHer's critic, a frozen actor, the best of 5 samples."""
+    """Verma et al. 2022 as the paper runs it online: ArCHer's critic, a frozen actor, the best of 5 samples.
+
+    The critic begins with the demonstrations' returns, which are games of a policy much like the frozen one.
+    """
     return _with(
         _reinforce(env),
+        critic_start={"epochs": 1},
         actor={"method": "none"},
         rollout={"games": 96, "best_of": 5},
         eval={"best_of": 5},
