@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import archer
 import archer.training
@@ -211,3 +212,19 @@ def test_a_resumed_replay_holds_what_the_uninterrupted_one_did(capacity: int, tm
         kept.add(read_shard(shard_path(tmp_path / "run" / "episodes", number)))
     resumed = restore(RunFolder.open(tmp_path / "run")).replay
     assert [game.seed for game in resumed] == [game.seed for game in kept] and resumed.turns == kept.turns
+
+
+@pytest.mark.parametrize(("first", "second", "taken"), [("ppo", "turn-ppo", False), ("turn-ppo", "archer", True)])
+def test_a_critic_of_tokens_is_not_taken_for_one_of_utterances(
+    first: str, second: str, taken: bool, tmp_path: Path
+) -> None:
+    """Its Q has never been trained: the critic's start has to."""
+    archer.train(_config(first, TASK, **PLAY | {"iterations": 1}), tmp_path / "first")
+    none = {"actor_start": {"epochs": 0}, "critic_start": {"epochs": 0}, "iterations": 0}
+    archer.train(_config(second, TASK, **PLAY | none, start_from=str(tmp_path / "first")), tmp_path / "second")
+    found = [
+        load_file(checkpoint / "critic.safetensors")
+        for name in ("first", "second")
+        if (checkpoint := latest_checkpoint(tmp_path / name / "checkpoints")) is not None
+    ]
+    assert all(torch.equal(found[0][name], weight) for name, weight in found[1].items()) is taken

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from archer import devices
+from archer.algorithms.high import HIGH_LEVELS
 from archer.beginning import Beginning, load_actor
 from archer.checkpoint import (
     CheckpointError,
@@ -21,6 +22,7 @@ from archer.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
+from archer.config import RunConfig
 from archer.envs import Factory
 from archer.files import write_json
 from archer.models.actor import Actor
@@ -40,15 +42,20 @@ def inherit(run: Run, begun: Beginning) -> bool:
     if begun.source is None or run.agent.critic is None or run.agent.target_critic is None:
         return False
     earlier = RunFolder.open(begun.source.parent.parent).config()
-    of_a_kind = (earlier.model.critic, earlier.model.critic_model) == (
-        run.config.model.critic,
-        run.config.model.critic_model,
-    )
-    if not of_a_kind or earlier.critic.method == "none" or not (begun.source / "critic.safetensors").exists():
+    if _kind_of_critic(earlier) != _kind_of_critic(run.config):
+        return False
+    if not (begun.source / "critic.safetensors").exists():
         return False
     load_module(begun.source / "critic.safetensors", run.agent.critic)
     load_module(begun.source / "target_critic.safetensors", run.agent.target_critic)
     return True
+
+
+def _kind_of_critic(config: RunConfig) -> tuple[object, ...] | None:
+    """What two runs' critics must share for one to be the other's: network, and whether it values utterances or single
+    tokens, as what a method does not train is as random as on the first day. None without a critic."""
+    high = HIGH_LEVELS.get(config.critic.method)
+    return None if high is None else (config.model.critic, config.model.critic_model, high.by_token)
 
 
 def _networks(agent: Agent) -> dict[str, tuple[nn.Module | None, Optimizer | None]]:
