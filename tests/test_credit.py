@@ -12,6 +12,7 @@ import torch
 
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import CREDITS, assign_credit, gae, group, steps, token_gae
+from archer.algorithms.credit.shares import whiten
 from archer.algorithms.high import tokens
 from archer.config import ActorConfig, CriticConfig
 from archer.models.agent import Agent
@@ -98,6 +99,22 @@ def test_a_group_compares_returns_of_one_seed() -> None:
         pytest.approx([1.0], abs=1e-5),
         [0.0],
     ]
+
+
+def test_a_game_that_failed_is_no_part_of_a_group() -> None:
+    """Where every turn costs something, the game whose environment died first would be the best."""
+    played = [_game([-1.0] * 4, [1] * 4, seed=4), _game([-1.0] * 2, [1] * 2, seed=4)]
+    cut = dataclasses.replace(_game([-1.0], [1], seed=4), end=End.ENV_ERROR)
+    for credit in (group.credit, steps.credit):
+        alone = credit(played, None, CONFIG)
+        among = credit([played[0], cut, played[1]], None, CONFIG)
+        assert [shares.tolist() for shares in among] == [alone[0].tolist(), [0.0], alone[1].tolist()]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-5])
+def test_rounding_is_not_whitened_to_an_advantage(spread: float) -> None:
+    advantages = torch.full((500,), -97.3) + spread * torch.randn(500, generator=torch.Generator().manual_seed(0))
+    assert not np.concatenate(whiten([advantages[:200], advantages[200:]])).any()
 
 
 def test_a_group_of_one_is_refused_with_the_reason() -> None:

@@ -226,6 +226,16 @@ def test_many_draws_over_a_large_vocabulary_have_its_frequencies(backend: Backen
     assert abs(chi2 - 999) < 5 * 45
 
 
+def test_rounding_never_draws_what_cannot_be_said(backend: Backend) -> None:
+    """A little of the largest number may be left over behind the last block of tokens that has any probability."""
+    for seed in range(80):
+        logits = torch.full((1, 2048), -torch.inf)
+        said = torch.randperm(1900, generator=torch.Generator().manual_seed(seed))[:50]
+        logits[0, said] = torch.randn(50, generator=torch.Generator().manual_seed(seed))
+        tokens, logprobs = backend.draw(logits, np.zeros(1, np.int64), np.array([1 - 2**-24], np.float32))
+        assert tokens[0] in said.tolist() and np.isfinite(logprobs[0])
+
+
 def test_the_numbers_of_neighbouring_streams_have_nothing_in_common() -> None:
     keys = np.array([stream_key([seed, k]) for seed in range(200) for k in range(5)], np.uint64)
     numbers = np.stack([uniform(keys, np.full(len(keys), column)) for column in range(20)])

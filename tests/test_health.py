@@ -70,6 +70,20 @@ def test_noise_in_v_does_not_pass_for_knowledge() -> None:
     assert share is not None and half_width is not None and abs(share - 0.5) < 2 * half_width < 0.1
 
 
+def test_an_exact_critic_of_long_shots_is_healthy() -> None:
+    """One utterance pays 30 in one game of ten, mean 3, the other 4 in one of two, mean 2: most of the former lose."""
+    rng = np.random.default_rng(0)
+    long_shot = rng.random(20_000) < 0.5
+    chance = rng.random(20_000)
+    returns = np.where(long_shot, 30.0 * (chance < 0.1), 4.0 * (chance < 0.5))
+    q = np.where(long_shot, 3.0, 2.0)
+    found = measure_health(_turns(list(q), [2.5] * 20_000, list(returns), list(range(20_000))))
+    assert found.sign_share is not None and found.sign_share < 0.35  # 1 - the share of turns that came out otherwise
+    assert diagnose(found).verdict is Verdict.HEALTHY
+    wrong = measure_health(_turns(list(5 - q), [2.5] * 20_000, list(returns), list(range(20_000))))
+    assert diagnose(wrong).verdict is Verdict.NOT_READY
+
+
 def test_turns_of_one_game_share_their_luck() -> None:
     rng = np.random.default_rng(0)
     luck, said = rng.normal(size=40), rng.normal(size=40)
@@ -124,19 +138,23 @@ def test_a_critic_of_tokens_is_asked_before_the_last_of_an_utterance() -> None:
 
 GOOD = Health(
     games=200, turns=1000, nonfinite=0, bias=0.1, slope=1.0, correlation=0.5, explained_variance=0.3, twin_gap=0.1,
-    sign_share=0.6, sign_share_ci95=0.03, advantage_correlation=0.2, advantage_std=0.5, q_std=1.0, return_std=2.0,
+    sign_share=0.6, sign_share_ci95=0.03, advantage_correlation=0.2, advantage_correlation_ci95=0.3, advantage_std=0.5,
+    q_std=1.0, return_std=2.0,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "verdict", "reason"),
     [
-        ({}, Verdict.HEALTHY, "more often than chance"),
+        ({}, Verdict.HEALTHY, "more so than chance"),
         ({"q_std": 0.02}, Verdict.NOT_READY, "nearly the same everywhere"),
         ({"advantage_std": 0.01}, Verdict.NOT_READY, "finds all utterances alike"),
         ({"nonfinite": 3, "return_std": None}, Verdict.COLLAPSED, "no finite numbers"),
         ({"sign_share": 0.51}, Verdict.NOT_READY, "hardly better than coin flipping"),
-        ({"sign_share": 0.4}, Verdict.NOT_READY, "point the wrong way"),
+        ({"sign_share": 0.4, "advantage_correlation": -0.1}, Verdict.NOT_READY, "point the wrong way"),
+        ({"sign_share": 0.4}, Verdict.UNDECIDED, "long shots"),
+        ({"sign_share": 0.4, "advantage_correlation_ci95": 0.1}, Verdict.HEALTHY, "more so than chance"),
+        ({"explained_variance": -1.5}, Verdict.NOT_READY, "tells more apart than there is"),
         ({"correlation": 0.05}, Verdict.NOT_READY, "hardly goes with the returns"),
         ({"bias": -2.5}, Verdict.NOT_READY, "2.5 below the returns"),
         ({"twin_gap": 1.5}, Verdict.NOT_READY, "two heads of Q differ by 1.5"),

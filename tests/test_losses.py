@@ -43,6 +43,7 @@ def test_reinforce_loss_refuses_shapes_that_do_not_fit() -> None:
 def test_cloning_loss_is_the_mean_over_tokens() -> None:
     loss, _ = cloning_loss(torch.tensor([-1.0, -3.0]))
     assert loss.item() == pytest.approx(2.0)
+    assert cloning_loss(torch.tensor([-1.0, -3.0]), torch.zeros(2))[0].item() == 0  # weights too small for float32
 
 
 def test_kl_penalty_pulls_by_the_log_ratio_and_reports_k3() -> None:

@@ -215,14 +215,16 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(
 ) -> None:
     replay = Replay(1000)
     replay.add(episodes)
-    gradients = []
+    gradients, spreads = [], []
     for parts in (1, 3):
         own = deepcopy(agent)
         config = ActorConfig(
             **{"method": method, "updates": 1, "batch_turns": 12, "accumulation": parts, "kl": 0.1, **of}
         )
-        update_actor(own, agent.actor, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[3])
+        found = update_actor(own, agent.actor, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[3])
+        spreads.append(found["actor/advantage_std"])
         gradients.append(torch.cat([p.grad.flatten() for p in own.actor.parameters() if p.grad is not None]))
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.05) and spreads[0] > 0  # parts are weighed by turns
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5 * float(gradients[0].abs().max()))
 
 

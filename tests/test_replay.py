@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -51,6 +52,16 @@ def test_the_best_are_exactly_a_fraction_and_of_equals_the_newest() -> None:
     replay.add(_game(number, reward=reward) for number, reward in enumerate([1.0, 5.0, 1.0, 1.0, -2.0, 1.0]))
     assert _seeds(replay.best(0.5)) == [1, 5, 3]
     assert _seeds(replay.best(0.01)) == [1]
+
+
+def test_a_game_that_failed_is_none_of_the_best() -> None:
+    replay = Replay(100)
+    cut = dataclasses.replace(_game(9, reward=0.0), end=End.ENV_ERROR)
+    replay.add([_game(0, reward=-5.0), cut, _game(1, reward=-7.0), dataclasses.replace(cut, end=End.TIMEOUT)])
+    assert _seeds(replay.best(0.5)) == [0] and _seeds(replay.best(1.0)) == [0, 1]
+    replay = Replay(100)
+    replay.add([cut, cut])
+    assert _seeds(replay.best(0.5)) == [9]  # there is nothing else
 
 
 def test_games_are_drawn_evenly_and_without_repeats() -> None:

@@ -94,7 +94,10 @@ def cloning_loss(logprobs: Tensor, weights: Tensor | None = None) -> tuple[Tenso
 
     Shapes: logprobs and weights [T]; without weights all count alike. Gradients flow into ``logprobs`` only.
     """
-    loss = -logprobs.mean() if weights is None else -(weights * logprobs).sum() / weights.sum()
+    if weights is None:
+        loss = -logprobs.mean()
+    else:  # all of a batch's weights may be 0 in float32: then it teaches nothing
+        loss = -(weights * logprobs).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
     return loss, {"loss": float(loss.detach())}
 
 
@@ -103,10 +106,11 @@ def kl_penalty(logprobs: Tensor, reference: Tensor, utterances: int) -> tuple[Te
 
         L = 1/N Σ_t ½ (log π_t - log ref_t)²
 
-    Its gradient, (log π - log ref) ∇log π, is that of KL(π ‖ reference) summed over an utterance's tokens (the "k2"
-    estimator). What is logged is the never negative, unbiased "k3", exp(d) - 1 - d with d = log ref - log π, in nats
-    per utterance (Schulman, "Approximating KL divergence"); as a loss, that one would pull only weakly on tokens that
-    the reference would hardly ever say.
+    Its gradient, (log π - log ref) ∇log π, is that of each token's KL(π ‖ reference) at the states that were sampled,
+    summed over an utterance (the "k2" estimator); how earlier tokens lead to these states is left out of it. What is
+    logged is the never negative, unbiased "k3", exp(d) - 1 - d with d = log ref - log π, in nats per utterance
+    (Schulman, "Approximating KL divergence"); as a loss, that one would pull only weakly on tokens that the reference
+    would hardly ever say.
     Shapes: [T] both, over N utterances. Gradients flow into ``logprobs``.
     """
     difference = logprobs - reference.detach()

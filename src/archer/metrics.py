@@ -34,14 +34,15 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
     """Return with interval, length, win rate where the task reports success, tokens said, and entropy where a policy
     sampled them; keys ``stage/...``.
 
-    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins. Where another
-    engine than the built-in one played, also how far it is from the learner.
+    Games that were cut off by a failure of their environment say nothing about returns, lengths and wins; the share of
+    those that ended because the conversation was full is told where there are any. Where another engine than the
+    built-in one played, also how far it is from the learner.
     """
     played = sum(episode.tokens_said for episode in episodes)
     entropy = _surprise(episodes)
     cut = sum(map(_history_cuts, episodes))
     gap = np.concatenate([np.zeros(0), *(episode.engine_gap for episode in episodes)])
-    episodes = [episode for episode in episodes if episode.end not in (End.ENV_ERROR, End.TIMEOUT)] or episodes
+    episodes = [episode for episode in episodes if not episode.failed] or episodes
     mean, half_width = mean_ci95([episode.return_ for episode in episodes])
     metrics = {
         f"{stage}/return_mean": mean,
@@ -53,6 +54,9 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
         metrics[f"{stage}/entropy"] = entropy
     if cut:
         metrics[f"{stage}/history_cuts"] = float(cut)
+    too_long = float(np.mean([episode.end is End.TOKEN_LIMIT for episode in episodes]))
+    if too_long:
+        metrics[f"{stage}/token_limit"] = too_long
     if len(gap):
         metrics |= {f"{stage}/engine_gap_mean": float(gap.mean()), f"{stage}/engine_gap_max": float(gap.max())}
     outcomes = [episode.success for episode in episodes if episode.success is not None]

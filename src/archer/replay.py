@@ -56,10 +56,12 @@ class Replay:
         return self._all[max(self._first, len(self._all) - count) :]
 
     def best(self, fraction: float) -> list[Episode]:
-        """The top ``fraction`` of episodes by return, best first and of equals the newest; exactly that many."""
-        count = max(1, round(fraction * len(self)))
+        """The top ``fraction`` of episodes by return, best first and of equals the newest; exactly that many of those
+        that did not fail."""
         newest_first = self._all[self._first :][::-1]
-        return sorted(newest_first, key=lambda episode: episode.return_, reverse=True)[:count]
+        played = [episode for episode in newest_first if not episode.failed] or newest_first
+        count = max(1, round(fraction * len(played)))
+        return sorted(played, key=lambda episode: episode.return_, reverse=True)[:count]
 
     def __len__(self) -> int:
         return len(self._all) - self._first

@@ -122,11 +122,13 @@ def start(
     settle(config, actor)
     if begun.skipped:
         progress.message(skipping(begun.skipped))
-    if demonstrations and config.supervised.epochs and begun.source is None:
+    cloned = bool(demonstrations) and config.supervised.epochs > 0 and begun.source is None
+    if cloned:
         progress.stage("supervised start", count_steps(demonstrations, config.supervised))
         clone(actor, demonstrations, config.supervised, seed=[config.seed, 0, SUPERVISED], report=progress.advance)
     high = HIGH_LEVELS.get(config.critic.method)
-    if demonstrations and high is not None and high.reweighs:
+    # Retrace asks for it, of this run or of one that goes on from it, when the actor is no longer the one that clones.
+    if cloned or (demonstrations and high is not None and high.reweighs):
         progress.stage("likelihood of demonstrations", len(demonstrations), unit="games")
         demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:

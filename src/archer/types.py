@@ -122,6 +122,12 @@ class Episode:
         return float(sum(turn.reward for turn in self.turns))
 
     @property
+    def failed(self) -> bool:
+        """Whether it was cut off by a failure of its environment: then its return says nothing about how it was
+        played. Where every turn costs something it is even the best."""
+        return self.end in (End.ENV_ERROR, End.TIMEOUT)
+
+    @property
     def tokens_said(self) -> int:
         """Tokens of all utterances."""
         return sum(len(turn.utterance.ids) for turn in self.turns)

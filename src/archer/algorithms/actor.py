@@ -59,7 +59,10 @@ def update_actor(
             if agent.mean is not None:
                 polyak_update(agent.mean, agent.actor, config.average_rate)
             means = {key: sum(part[key] * weight for part, weight in found) for key in found[0][0]}
-            metrics.append({**devices.merged(means), "grad_norm": norm})
+            merged = dict(devices.merged(means))
+            if "advantage_std" in merged:
+                merged["advantage_std"] = max(0.0, merged["advantage_std"] - merged["advantage_mean"] ** 2) ** 0.5
+            metrics.append({**merged, "grad_norm": norm})
     return {f"actor/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
 
 
@@ -105,7 +108,7 @@ def _losses(
         extra = dict(metrics)
         if config.advantage != "none":
             extra["advantage_mean"] = float(spoken.advantage.mean())
-            extra["advantage_std"] = float(spoken.advantage.std(correction=0))
+            extra["advantage_std"] = float(spoken.advantage.pow(2).mean())  # until all parts are known, the square
         if elsewhere:
             extra["engine_capped"] = float((spoken.trust >= config.ratio_cap).float().mean())
         if agent.baseline is not None:
@@ -144,7 +147,7 @@ def _spoken(
         advantage=_advantage(agent, batch, tokens, credit, config),
         baseline=torch.zeros_like(logprobs) if agent.baseline is None else agent.baseline(batch, tokens),
         utterances=len(utterances),
-        unit=1.0 if agent.critic is None else agent.critic.unit,
+        unit=1.0 if agent.critic is None or credit is not None else agent.critic.unit,
     )
 
 

@@ -146,11 +146,12 @@ class ActorConfig(OptimizerConfig):
     learner finds it likelier than the engine did, up to this."""
     beta: Annotated[float, Field(gt=0, strict=True)] = 25.0
     """`awr` only: weight exp(β · advantage), the advantage in the critic's unit: the spread of the demonstrations'
-    returns, so that no task needs a β of its own."""
+    returns, so that no task needs a β of its own. That unit is 1 for the encoder critic and for whitened advantages."""
     weight_cap: Annotated[float, Field(gt=1, strict=True)] = 20.0
     """`awr` only: largest weight."""
     threshold: Annotated[float, Field(strict=True)] = 0.0
-    """`filtered` only: advantage above which an utterance is cloned, in units of return."""
+    """`filtered` only: advantage above which an utterance is cloned, in units of return; in standard deviations where
+    `advantage` is whitened."""
     average: Weight = 1.0
     """`awr`, `filtered` and `cloning` of what was played only: the policy that plays, is measured and is kept is a
     running mean of the actor's weights, which are this many iterations old on average; 0: the newest."""

@@ -25,6 +25,8 @@ MOST_BIAS = 1.0
 """Bias over std of the returns: a critic that knew nothing but the mean return would have 0."""
 MOST_TWIN_GAP = 0.5
 """Twin gap over std of the returns: the lesser head then says more about the heads than about the utterance."""
+LEAST_EXPLAINED = -1.0
+"""Explained variance: below it Q's errors vary more than twice as much as the returns do."""
 SHARP = 0.04
 """Half-width of the sign share's interval up to which "it may be coin flipping" is held against the critic and not
 against too few games: critics that taught an actor well had shares of 0.55 to 0.6."""
@@ -68,7 +70,7 @@ def diagnose(health: Health, logged: Sequence[Mapping[str, Any]] = ()) -> Diagno
         return Diagnosis(Verdict.NOT_READY, immaturity + doubt)
     if doubt:
         return Diagnosis(Verdict.UNDECIDED, doubt)
-    text = "Q goes with the returns, and its advantages point the right way more often than chance would have it."
+    text = "Q goes with the returns, and its advantages point the right way, more so than chance would have it."
     return Diagnosis(Verdict.HEALTHY, (text,))
 
 
@@ -128,13 +130,19 @@ def _once(name: str, now: float, least: float, logged: Sequence[Mapping[str, Any
 def _immaturity(health: Health) -> Iterator[str]:
     """Only for a critic with finite values and for returns that vary."""
     share, half_width = health.sign_share, health.sign_share_ci95
-    if share is not None and half_width is not None:
+    if share is not None and half_width is not None and not _worth_following(health):
         shown = f"right-sign share {share:.2f} ± {half_width:.2f}"
-        if share + half_width < 0.5:
+        if share + half_width < 0.5 and (health.advantage_correlation or 0.0) <= 0:
             yield f"Advantages point the wrong way ({shown}): the actor would learn to play worse. {MORE}"
-        elif share - half_width <= 0.5 and half_width <= SHARP:
+        elif share - half_width <= 0.5 <= share + half_width and half_width <= SHARP:
             yield f"The signs of advantages are hardly better than coin flipping ({shown}). {MORE}"
-    if health.correlation is not None and health.correlation < LEAST_CORRELATION:
+    if health.explained_variance is not None and health.explained_variance < LEAST_EXPLAINED:
+        yield (
+            f"Q tells more apart than there is: its spread is {health.q_std:.3g}, that of the returns "
+            f"{health.return_std:.3g}, and its errors vary {1 - health.explained_variance:.2g} times as much as these. "
+            "The actor would follow differences that are none: lower critic.lr and critic.matrix_lr, or more games."
+        )
+    if health.correlation is not None and health.correlation < LEAST_CORRELATION and not _worth_following(health):
         yield f"Q hardly goes with the returns (correlation {health.correlation:.2f}). {MORE}"
     if health.bias is not None and health.return_std and abs(health.bias) > MOST_BIAS * health.return_std:
         where = "above" if health.bias > 0 else "below"
@@ -151,12 +159,25 @@ def _immaturity(health: Health) -> Iterator[str]:
 
 def _doubt(health: Health) -> Iterator[str]:
     share, half_width = health.sign_share, health.sign_share_ci95
-    if health.nonfinite:
+    if health.nonfinite or _worth_following(health):
         return
     if share is None or half_width is None:
-        yield "V foretold every return: nothing is left that advantages could be right or wrong about."
+        if health.advantage_std and health.q_std:
+            yield "V foretold every return: nothing is left that advantages could be right or wrong about."
+    elif share + half_width < 0.5:
+        yield (
+            f"Most advantages have the wrong sign (share {share:.2f} ± {half_width:.2f}), though on average they go "
+            f"with what came of them (correlation {health.advantage_correlation:.2f}), as where good utterances are "
+            "long shots. Whether that is chance takes more games to tell."
+        )
     elif half_width > SHARP and abs(share - 0.5) <= half_width:
         yield (
             f"The signs of advantages may be right by chance (share {share:.2f} ± {half_width:.2f}), and the "
             "interval is too wide to say more: take more games."
         )
+
+
+def _worth_following(health: Health) -> bool:
+    """Whether advantages go with what came of them on average, by more than chance: that is what an actor follows."""
+    found, half_width = health.advantage_correlation, health.advantage_correlation_ci95
+    return found is not None and half_width is not None and found - half_width > 0

@@ -8,7 +8,7 @@ foretell: the residual of the least-squares line of G on V, in which nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,10 @@ class Health:
     sign_share_ci95: float | None = None
     """Half-width of its 95 % interval, clustered by game."""
     advantage_correlation: float | None = None
-    """Of A with the part of G that V did not foretell."""
+    """Of A with the part of G that V did not foretell: as the actor follows means, this and not the share decides where
+    good utterances are long shots, and most of them disappoint."""
+    advantage_correlation_ci95: float | None = None
+    """Half-width of its 95 % interval, clustered by game."""
     advantage_std: float | None = None
     q_std: float | None = None
     return_std: float | None = None
@@ -115,6 +118,7 @@ class Health:
             "sign_share": self.sign_share,
             "sign_share_ci95": self.sign_share_ci95,
             "advantage_correlation": self.advantage_correlation,
+            "advantage_correlation_ci95": self.advantage_correlation_ci95,
             "advantage_std": self.advantage_std,
             "q_std": self.q_std,
             "return_std": self.return_std,
@@ -133,6 +137,9 @@ def measure_health(turns: ValuedTurns) -> Health:
         return Health(games, len(turns.v), nonfinite)
     q, v, returns = turns.q.min(axis=1), turns.v, turns.returns
     share, half_width = sign_share(q, v, returns, turns.game)
+    correlation, around = (
+        (None, None) if share is None else _by_games(_advantage_correlation, q, v, returns, turns.game)
+    )
     return_variance = _spread(returns) ** 2
     return Health(
         games=games,
@@ -145,7 +152,8 @@ def measure_health(turns: ValuedTurns) -> Health:
         twin_gap=float(np.abs(turns.q[:, 0] - turns.q[:, 1]).mean()),
         sign_share=share,
         sign_share_ci95=half_width,
-        advantage_correlation=None if share is None else _correlation(_advantage(q, v), _unforetold(v, returns)),
+        advantage_correlation=correlation,
+        advantage_correlation_ci95=around,
         advantage_std=float(_advantage(q, v).std()),
         q_std=_spread(q),
         return_std=_spread(returns),
@@ -164,15 +172,27 @@ def sign_share(q: Numbers, v: Numbers, returns: Numbers, game: Counts) -> tuple[
     centring and the line on V. q, v, returns, game: [N]. Share and interval are None where the critic says the same of
     every utterance or V foretells everything, the interval also for a single game.
     """
-    share = _share(q, v, returns)
+    return _by_games(_share, q, v, returns, game)
+
+
+def _by_games(
+    number: Callable[[Numbers, Numbers, Numbers], float | None], q: Numbers, v: Numbers, returns: Numbers, game: Counts
+) -> tuple[float | None, float | None]:
+    """A number of all turns, and the half-width of its 95 % interval by leaving out games; None where not defined."""
+    whole = number(q, v, returns)
     groups = np.unique(game, return_inverse=True)[1] % JACKKNIFE_GROUPS
     count = int(groups.max()) + 1
-    if share is None or count < 2:
-        return share, None
-    without = [_share(q[kept], v[kept], returns[kept]) for kept in (groups != left_out for left_out in range(count))]
-    found = np.array([share if other is None else other for other in without])
+    if whole is None or count < 2:
+        return whole, None
+    without = [number(q[kept], v[kept], returns[kept]) for kept in (groups != left_out for left_out in range(count))]
+    found = np.array([whole if other is None else other for other in without])
     variance = (count - 1) / count * float(((found - found.mean()) ** 2).sum())
-    return share, 1.96 * variance**0.5
+    return whole, 1.96 * variance**0.5
+
+
+def _advantage_correlation(q: Numbers, v: Numbers, returns: Numbers) -> float | None:
+    """Of the advantages with what V did not foretell."""
+    return _correlation(_advantage(q, v), _unforetold(v, returns))
 
 
 def _share(q: Numbers, v: Numbers, returns: Numbers) -> float | None:

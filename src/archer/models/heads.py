@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Heads(nn.Module):
     """``count`` independent three-layer ReLU networks from a feature to one value each: [..., d] -> [..., count].
 
-    Values are learned in standard units; ``location`` and ``scale`` (set once, from the first returns seen) turn them
-    into the environment's, so that neither learning rate nor initialisation depends on the size of its rewards.
+    Values are learned in standard units; ``location`` and ``scale`` (set once, from the demonstrations' returns) turn
+    them into the environment's, so that neither learning rate nor initialisation depends on the size of its rewards.
     """
 
     location: Tensor

@@ -51,16 +51,15 @@ def _numbers(health: Health) -> Table:
 
 def health_numbers(health: Health) -> Iterator[tuple[str, str, str]]:
     """Every number by name, as text, and what a healthy one looks like."""
-    interval = "" if health.sign_share_ci95 is None else f" ± {health.sign_share_ci95:.2f}"
     yield (
         "right-sign share of advantages",
-        f"{_number(health.sign_share)}{interval}",
+        f"{_number(health.sign_share)}{_around(health.sign_share_ci95)}",
         "surely above 0.5, which is coin flipping; luck keeps it far from 1",
     )
     yield (
         "correlation of advantage and return",
-        _number(health.advantage_correlation),
-        "above 0",
+        f"{_number(health.advantage_correlation)}{_around(health.advantage_correlation_ci95)}",
+        "surely above 0; then the share may be anything",
     )
     yield (
         "correlation of Q with the return",
@@ -110,3 +109,8 @@ def _number(value: float | None) -> str:
 
 def _times(factor: float, value: float | None) -> float | None:
     return None if value is None else factor * value
+
+
+def _around(half_width: float | None) -> str:
+    """An interval's half-width behind its number."""
+    return "" if half_width is None else f" ± {half_width:.2f}"

@@ -269,8 +269,11 @@ def draw(logits, lines, uniforms, tokens, logprobs):
                     chosen = v
         else:
             left = uniforms[n] * total
+            last = vocabulary - 1  # rounding may leave a little over: not past the last token that can be said
+            while last > 0 and row[last] <= top - np.float32(87):
+                last -= 1
             b = 0
-            while b < sums.shape[0] - 1 and left >= sums[b]:
+            while b < last // block and left >= sums[b]:
                 left -= sums[b]
                 b += 1
             for v in range(b * block, min((b + 1) * block, vocabulary)):

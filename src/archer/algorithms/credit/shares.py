@@ -16,7 +16,8 @@ Shares = npt.NDArray[np.float32]
 """Advantage of every token of an episode's utterances, shape [tokens]."""
 
 SMALL = 1e-6
-"""Added to standard deviations: games that all ended alike teach nothing, and must not divide by 0."""
+"""Added to standard deviations: games that all ended alike teach nothing, and must not divide by 0. Of float32's values
+it is the share of their size below which differences are rounding."""
 
 
 def values_of(
@@ -30,9 +31,11 @@ def values_of(
 
 def whiten(advantages: Sequence[Tensor]) -> list[Shares]:
     """All together with mean 0 and standard deviation 1: the actor's step does not depend on the size of rewards."""
-    joined = torch.cat(list(advantages))
-    mean, deviation = joined.mean(), joined.std(correction=0) + SMALL
-    return [((part - mean) / deviation).cpu().numpy().astype(np.float32) for part in advantages]
+    joined = torch.cat(list(advantages)).double()
+    mean, deviation = joined.mean(), joined.std(correction=0)
+    if deviation <= SMALL * joined.abs().max():
+        return [np.zeros(len(part), np.float32) for part in advantages]
+    return [((part - mean) / (deviation + SMALL)).cpu().numpy().astype(np.float32) for part in advantages]
 
 
 def over_tokens(advantages: npt.ArrayLike, episode: Episode) -> Shares:
@@ -50,7 +53,7 @@ def relative(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def relative_to_group(episodes: Sequence[Episode]) -> list[float]:
     """Every game's return relative to those of the same task seed; 0 where all others of it were lost.
 
-    ValueError where every seed was played once only.
+    Games that failed have 0 too, and are no part of a group. ValueError where every seed was played once only.
     """
     members: dict[int, list[int]] = {}
     for index, episode in enumerate(episodes):
@@ -61,7 +64,10 @@ def relative_to_group(episodes: Sequence[Episode]) -> list[float]:
             "every task seed was played once: a group of one has nothing to be compared with, and its advantage would "
             "always be 0; set rollout.group to at least 2"
         )
-    for indices in members.values():
+    for everyone in members.values():
+        indices = [index for index in everyone if not episodes[index].failed]
+        if not indices:
+            continue
         for index, value in zip(indices, relative([episodes[i].return_ for i in indices]), strict=True):
             found[index] = float(value)
     return found

@@ -5,7 +5,7 @@
 
 A_group is GRPO's, G the discounted return from the turn on, ω = 1. States are equal where the agent had been told
 exactly the same. Games of one seed all begin so, and part where different things are said; a state that was met once
-adds nothing.
+adds nothing, and a game that failed is no part of any group.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def credit(episodes: Sequence[Episode], critic: Critic | None, config: CriticCon
     """The game's advantage in its group plus that of each turn among those at its state."""
     places: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
     for index, episode in enumerate(episodes):
-        for number, turn in enumerate(episode.turns):
+        for number, turn in enumerate(() if episode.failed else episode.turns):
             places.setdefault((episode.seed, turn.prompt_ids.tobytes()), []).append((index, number))
     returns = [_to_go(episode, config.discount) for episode in episodes]
     advantages = [[whole] * len(episode) for whole, episode in zip(relative_to_group(episodes), episodes, strict=True)]

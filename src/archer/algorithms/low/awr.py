@@ -4,7 +4,9 @@
 
 It never leaves what the data shows, so the critic is never asked about what it has not seen. The cap, which the
 original lacks, keeps a single utterance from being all of a batch. u is the critic's unit, the spread of the
-demonstrations' returns (1 where there are none), so that β does not depend on the size of rewards.
+demonstrations' returns, so that β does not depend on the size of rewards. It is 1 where there are none, with the
+encoder critic, whose values are in units of reward as the original's, and for advantages that have a scale of their
+own (``gae``, ``group``, ``steps``).
 """
 
 from __future__ import annotations

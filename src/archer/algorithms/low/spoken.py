@@ -31,7 +31,8 @@ class Spoken:
     utterances: int
     """N."""
     unit: float
-    """The critic's: the spread of the returns that advantages are differences of."""
+    """The critic's: the spread of the returns that advantages are differences of; 1 for credit (``credit/``), which has
+    none."""
 
 
 def engine_trust(utterances: Sequence[Utterance], cap: float) -> Tensor:
