@@ -78,12 +78,12 @@ def main() -> None:
         tables, found = online_tables([KEPT / benchmark.env], against="ppo")
         write_comparison(found, PAGE.parent / "results" / benchmark.env)
         replace_block(PAGE, benchmark.env, tables)
-        write_curves([KEPT, KEPT_BEGUN], PAGE.with_suffix(".json"))
+        write_curves(_all_kept(), PAGE.with_suffix(".json"))
     elif isinstance(benchmark, Begun):
         train_from_begun(benchmark)
         tables, _ = online_tables([KEPT / benchmark.env / "archer", KEPT_BEGUN / benchmark.env], against="ppo")
         replace_block(PAGE, f"{benchmark.env} begun", tables)
-        write_curves([KEPT, KEPT_BEGUN], PAGE.with_suffix(".json"))
+        write_curves(_all_kept(), PAGE.with_suffix(".json"))
     else:
         folder = _offline(benchmark)
         replace_block(PAGE, f"{benchmark.env} offline", offline_table(folder, benchmark.methods))
@@ -128,6 +128,11 @@ def train_from_begun(benchmark: Begun) -> None:
         },
         lambda run: keep(run, kept / run.parent.name / run.name),
     )  # fmt: skip
+
+
+def _all_kept() -> list[Path]:
+    """The folders that hold something."""
+    return [folder for folder in (KEPT, KEPT_BEGUN) if any(folder.glob("*/*/seed-*"))]
 
 
 def _every(method: str, env: str) -> int:
