@@ -419,3 +419,15 @@ def test_demonstrations_have_their_share_of_every_batch(
     update_actor(agent, None, played, config, sampler=sampler, seed=[0], demonstrations=demonstrations)
     assert [sum(game.policy_version == -1 for game in batch) for batch in seen] == [shown, shown]
     assert [len(batch) for batch in seen] == [12, 12]
+
+
+def test_advantages_with_a_scale_of_their_own_are_not_scaled_again(agent: Agent, episodes: list[Episode]) -> None:
+    """Whitened ones weigh the same whatever the size of the task's rewards."""
+    credit = {id(game): np.linspace(-0.1, 0.1, game.tokens_said, dtype=np.float32) for game in episodes}
+    gradients = []
+    for unit in (1.0, 35.0):
+        scaled = deepcopy(agent)
+        scaled.learned_critic.set_units(0.0, unit)
+        settings = {"method": "awr", "utterances": "played", "advantage": "gae", "credit": credit}
+        gradients.append(_gradient_of_an_update(scaled, episodes, **settings))
+    assert torch.equal(*gradients) and gradients[0].any()

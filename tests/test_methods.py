@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -228,3 +229,10 @@ def test_a_critic_of_tokens_is_not_taken_for_one_of_utterances(
         if (checkpoint := latest_checkpoint(tmp_path / name / "checkpoints")) is not None
     ]
     assert all(torch.equal(found[0][name], weight) for name, weight in found[1].items()) is taken
+
+
+def test_demonstrations_keep_how_likely_the_cloned_actor_finds_them(tmp_path: Path) -> None:
+    """For a later run with Retrace, whose actor is another by then."""
+    archer.train(_config("ppo", TASK, **PLAY | {"iterations": 1}), tmp_path / "run")
+    shown = read_shard(RunFolder(tmp_path / "run").demonstrations_file)
+    assert np.isfinite(np.concatenate([turn.utterance.logprobs for game in shown for turn in game.turns])).all()
