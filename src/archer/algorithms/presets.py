@@ -133,10 +133,7 @@ def _archer_mc(env: str | None) -> Settings:
 
 
 def _chai(env: str | None) -> Settings:
-    """Verma et al. 2022 as the paper runs it online: ArCHer's critic, a frozen actor, the best of 5 samples.
-
-    The critic begins with the demonstrations' returns, which are games of a policy much like the frozen one.
-    """
+    """Verma et al. 2022, online: a frozen actor, ArCHer's critic begun with the demonstrations, the best of 5 samples."""
     return _with(
         _reinforce(env),
         critic_start={"epochs": 1},
