@@ -133,7 +133,7 @@ def _archer_mc(env: str | None) -> Settings:
 
 
 def _chai(env: str | None) -> Settings:
-    """Verma et al. 2022, online: a frozen actor, ArCHer's critic begun with the demonstrations, the best of 5 samples."""
+    """Verma et al. 2022, online: a frozen actor; a critic, begun with the demonstrations, chooses among 5 samples."""
     return _with(
         _reinforce(env),
         critic_start={"epochs": 1},
