@@ -140,7 +140,7 @@ def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:
 def load_critic(run: LoadedRun) -> Critic:
     """The critic that was trained beside a run's policy; ValueError where the method has none."""
     if run.config.critic.method == "none":
-        raise ValueError(f"{run.folder.path} has no critic: its method, {run.config.preset!r}, learns without one")
+        raise ValueError(f"{run.folder.path} has no critic: it was trained with critic.method='none'")
     saved = run.checkpoint / "critic.safetensors"
     if not saved.is_file():
         raise CheckpointError(f"{run.folder.path} has no critic: {saved} is missing")
@@ -179,17 +179,22 @@ def evaluate(
         temperature = run.sampling.temperature
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be 0 (the most likely token) or more, got {temperature}")
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    if best_of < 0:
+        raise ValueError(f"best_of must not be negative, got {best_of}")
     greedy = temperature == 0
     if greedy and best_of:
         raise ValueError(
             "best_of chooses among samples, and at temperature 0 they are all the same: leave one of them out"
         )
-    as_trained = temperature == run.sampling.temperature
     task, make_env = run.task(env)
+    as_trained = temperature == run.sampling.temperature and env in (None, run.config.env.name)
     sampling = replace(run.sampling, greedy=greedy) if greedy else replace(run.sampling, temperature=temperature)
     progress = progress or Progress(quiet=True)
     own = run.config.eval.best_of
     chosen = 0 if greedy else best_of or own
+    players = {count: run.player(count) for count in {0, chosen}}  # what cannot play says so before anything is played
     with host(make_env, run.config.rollout) as environments:
         measure = partial(
             evaluate_actor, run.actor, environments, episodes,
@@ -197,10 +202,10 @@ def evaluate(
             report=progress.count,
         )  # fmt: skip
         progress.stage("playing", episodes, unit="games")
-        found = _outcome(measure(player=run.player(0)))
+        found = _outcome(measure(player=players[0]))
         if chosen:
             progress.stage(f"playing, the best of {chosen}", episodes, unit="games")
-            beside = _outcome(measure(player=run.player(chosen)))
+            beside = _outcome(measure(player=players[chosen]))
             found |= {"best_of": chosen} | {f"best_of_{key}": value for key, value in beside.items()}
     rows = run.folder.metrics()
     start = rows[0].get("eval/return_mean") if rows else None

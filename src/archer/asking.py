@@ -43,6 +43,14 @@ def request(url: str, body: Mapping[str, object] | None, *, key_variable: str, t
     return answer
 
 
+def _beginning(error: urllib.error.HTTPError) -> str:
+    """What a server says of its refusal, as far as it comes to say it."""
+    try:
+        return error.read(200).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
 def ask(
     send: Callable[[], bytes],
     read: Callable[[bytes], T],
@@ -63,7 +71,7 @@ def ask(
         try:
             return read(send())
         except urllib.error.HTTPError as error:
-            problem = f"HTTP {error.code} {error.reason}: {error.read(200).decode(errors='replace')}"
+            problem = f"HTTP {error.code} {error.reason}: {_beginning(error)}"
             passing = error.code in _PASSING
             wanted = error.headers.get("Retry-After", "")
             asked_to_wait = min(float(wanted), longest) if wanted.isdigit() else 0.0

@@ -181,7 +181,7 @@ def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episo
         attend_by(critic.encoder, config.model.attention)
     else:
         other = config.model.critic_model
-        trunk = actor if other is None else as_set(Actor.from_pretrained(other), config.model)
+        trunk = actor if other is None else _other_trunk(config, other, actor)
         critic = CausalCritic.from_actor(trunk)
         if demonstrations:
             rewards = torch.from_numpy(np.concatenate([episode.rewards for episode in demonstrations])).double()
@@ -195,6 +195,18 @@ def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episo
             )
             critic.set_units(float(returns.mean()), float(returns.std(correction=0)))
     return critic.to(config.device)
+
+
+def _other_trunk(config: RunConfig, path: str, actor: Actor) -> Actor:
+    """A causal critic's own model; ValueError where it cannot read what the actor says."""
+    trunk = as_set(Actor.from_pretrained(path, setting="model.critic_model"), config.model)
+    if trunk.tokenizer.get_vocab() != actor.tokenizer.get_vocab():
+        raise ValueError(
+            f"model.critic_model={path!r} has another vocabulary than the actor: a causal critic reads the actor's "
+            "tokens; name a model with the same tokenizer, or set model.critic='encoder'"
+        )
+    _check_context(config, trunk, "model.critic_model")
+    return trunk
 
 
 def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progress: Progress) -> Beginning:
@@ -225,7 +237,12 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
         skipped = [*problems, *unread]
     else:
         file = folder.demonstrations_file
-        episodes = read_shard(file) if file.exists() else []
+        episodes = (read_shard(file) if file.exists() else [])[: config.demonstrations.games]
+    if not episodes and not config.rollout.games and config.iterations:
+        raise ValueError(
+            f"rollout.games=0 plays nothing, and {path} has no demonstrations: nothing is left to learn from; name "
+            "files (--offline)"
+        )
     state = read_state(checkpoint)
     played = state["games_before"] + state["iteration"] * earlier.rollout.games
     return Beginning(actor, episodes, engine, skipped, checkpoint, played)
@@ -253,8 +270,8 @@ def load_actor(config: RunConfig, checkpoint: Path, name: str = "actor", beside:
     return as_set(actor, config.model).to(config.device)
 
 
-def _check_context(config: RunConfig, actor: Actor) -> None:
-    if actor.context is not None and actor.context < config.rollout.max_tokens:
+def _check_context(config: RunConfig, model: Actor, which: str = "the model") -> None:
+    if model.context is not None and model.context < config.rollout.max_tokens:
         raise ValueError(
-            f"rollout.max_tokens={config.rollout.max_tokens} is more than the model can read ({actor.context} tokens)"
+            f"rollout.max_tokens={config.rollout.max_tokens} is more than {which} can read ({model.context} tokens)"
         )

@@ -155,6 +155,13 @@ def check_suffix(path: Path) -> None:
         raise ConversationError(f"{path}: conversations are kept in files that end in {' or '.join(SUFFIXES)}")
 
 
+def check_free_to_write(path: Path) -> None:
+    """Refuse a name or a folder that conversations cannot be written to, before they are made."""
+    check_suffix(path)
+    if not path.parent.is_dir():
+        raise ConversationError(f"{path}: there is no folder {path.parent}; make it first")
+
+
 def check_file(path: Path) -> None:
     """Refuse a file that is not there, or of another kind by its name."""
     check_suffix(path)

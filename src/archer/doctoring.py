@@ -52,7 +52,7 @@ def examine(
 ) -> Examination:
     """Let the run play evaluation games, which are never trained on, as it does, and hold its critic against them.
 
-    Raises ValueError where the environment cannot be made, CheckpointError where the run has no critic.
+    Raises ValueError where the environment cannot be made or the run has no critic.
     """
     critic = load_critic(run)
     progress = progress or Progress(quiet=True)

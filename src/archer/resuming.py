@@ -150,6 +150,8 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         run.agent.behavior_version = state["behavior_version"]
     if devices.first():
         folder.forget_after(run.iteration)
+        if run.iteration < config.iterations:
+            folder.forget_outcome()
     devices.wait()
     if config.rollout.games:
         _refill(run)

@@ -113,6 +113,10 @@ def prepare(config: RunConfig) -> None:
 
     ValueError where the device cannot do what the settings ask of it.
     """
+    try:
+        torch.device(config.device)
+    except RuntimeError as error:
+        raise ValueError(f"device={config.device!r}: {str(error).splitlines()[0]}") from None
     check_states({part.states for part in config.optimized.values()}, config.device)
     if config.threads:
         torch.set_num_threads(config.threads)

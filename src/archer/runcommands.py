@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from archer.commands import Bench, Collect, Compare, Doctor, Evaluate, Export, Score, Show
-from archer.conversations import Problem, check_suffix, read_all, skipping, write_conversations
+from archer.conversations import Problem, check_free_to_write, read_all, skipping, write_conversations
 from archer.envcommands import check_best_of, check_episodes
 from archer.envs import make_factory
 from archer.progress import Progress
@@ -36,7 +36,7 @@ def evaluate(command: Evaluate) -> None:
 
 def collect(command: Collect) -> None:
     """Let somebody play, and keep the conversations."""
-    check_suffix(command.out)
+    check_free_to_write(command.out)
     check_episodes(command.episodes)
     from archer.collecting import PLAYERS, collect_run, collect_scripted
 

@@ -110,3 +110,8 @@ class RunFolder:
         for shard in (*self.episodes.glob("*.parquet"), *self.evaluations.glob("*.parquet")):
             if shard.stem.isdigit() and int(shard.stem) > iteration:
                 shard.unlink()
+
+    def forget_outcome(self) -> None:
+        """Take back what was written at the end: the run has a part of its way before it again."""
+        for outcome in (self.summary_file, self.path / "final.parquet", self.curve_file):
+            outcome.unlink(missing_ok=True)

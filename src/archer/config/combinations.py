@@ -40,6 +40,8 @@ def check_combination(
     _check_critic(model, rollout, critic, actor, evaluation)
     _check_start(critic_start, actor_start, critic)
     _check_policy(rollout, actor, replay_turns)
+    if rollout.processes and not rollout.workers:
+        raise ValueError("rollout.processes needs rollout.workers: how many processes there are to be")
     _check_adapters(model, rollout)
     _check_engine(model, rollout, has_env)
     if rollout.engine == "server":

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 # Strict, so that `true` is not taken for 1.
 Positive = Annotated[int, Field(ge=1, strict=True)]

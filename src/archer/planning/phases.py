@@ -19,7 +19,7 @@ from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.supervised import clone
 from archer.algorithms.target_values import KeptValues
-from archer.config import OptimizerConfig, RunConfig, SupervisedConfig
+from archer.config import ClusterConfig, OptimizerConfig, RunConfig, SupervisedConfig
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.models.batch import collate
@@ -65,7 +65,8 @@ class Rehearsal:
         self.settings = config
         # Small or not, they are counted as float32 and taken off again: no package is asked for what only takes room.
         plain = {name: dataclasses.replace(part, states="float32") for name, part in config.optimized.items()}
-        self.config = dataclasses.replace(config, device="cpu", **cast(Any, plain))
+        alone = ClusterConfig()  # whoever plays elsewhere needs nothing here
+        self.config = dataclasses.replace(config, device="cpu", cluster=alone, **cast(Any, plain))
         self._shapes, self._games, self._account = shapes, games, account
         self._players = Players(config.device)
         self._phases: list[Phase] = []

@@ -34,7 +34,7 @@ def draw_curve(
     axes = figure.subplots()
     played = [row for row in rows if "rollout/return_mean" in row]
     measured = [row for row in rows if "eval/return_mean" in row]
-    warm = max((row["games"] for row in rows if row.get("warmup")), default=0)
+    warm = max((row["games"] for row in played if row.get("warmup")), default=0)
     if warm:
         axes.axvspan(0, warm, color="0.93", label="warm-up (critic only)")
     axes.plot(

@@ -140,8 +140,11 @@ class ServerLine(Line):
         with engine.slots:
             try:
                 arrived: Answer | EngineError = engine.call("completions", body, lambda reply: _answer(reply, request))
-            except Unanswered as error:
-                arrived = EngineError(f"the server at {engine.settings.url} ({engine.model!r}) gave no answer: {error}")
+            except Exception as error:  # whatever it is: who waits for an answer must hear of it
+                problem = str(error) if isinstance(error, Unanswered) else f"{type(error).__name__}: {error}"
+                arrived = EngineError(
+                    f"the server at {engine.settings.url} ({engine.model!r}) gave no answer: {problem}"
+                )
         self._arrived.put(arrived)
 
 

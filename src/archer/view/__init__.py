@@ -11,6 +11,8 @@ def view(command: View) -> None:
 
     if command.games < 0:
         raise ValueError(f"--games must not be negative, got {command.games}")
+    if command.export is not None and not command.export.parent.is_dir():
+        raise ValueError(f"--export: there is no folder {command.export.parent}; make it first")
     runs = find_runs(command.runs)
     if command.export is not None:
         from archer.progress import Progress

@@ -16,7 +16,7 @@ from archer.types import Episode
 
 
 def credit(episodes: Sequence[Episode], critic: Critic | None, config: CriticConfig) -> list[Shares]:
-    """The same for all tokens of a game; ValueError where a seed was played once only."""
+    """The same for all tokens of a game; ValueError where every seed was played once only."""
     advantages = relative_to_group(episodes)
     return [
         over_tokens([advantage] * len(episode), episode)
