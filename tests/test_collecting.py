@@ -136,3 +136,11 @@ def test_reading_what_was_collected_costs_nothing_of_it(run: Path, tmp_path: Pat
     write_conversations(tmp_path / "a.parquet", games)
     found, _ = read_all([tmp_path / "a.parquet"])
     assert [game.utterances for game in found] == [game.utterances for game in games]
+
+
+def test_a_folder_that_is_missing_is_told_before_anything_is_played(
+    run: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer.collecting.collect_run", None)
+    refused = command("collect", str(run), "--out", str(tmp_path / "missing" / "games.jsonl"))
+    assert refused.code == 2 and "there is no folder" in refused.err

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
+import io
+import urllib.error
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 import torch
 
 import archer
+from archer.asking import Unanswered, ask
 from archer.beginning import begin_actor
 from archer.config import RunConfig, ServerConfig
 from archer.models.actor import Actor
@@ -298,3 +303,27 @@ def test_a_chat_model_learns_through_a_server(tmp_path: Path) -> None:
     assert len(server.adapters) == len(set(server.adapters)) >= 9
     assert len(list((tmp_path / "adapters").iterdir())) == len(server.models) - 1 == 2
     assert all(row["rollout/engine_gap_max"] < 1e-3 for row in RunFolder.open(tmp_path / "run").metrics()[2:])
+
+
+def test_a_refusal_that_breaks_off_is_a_refusal() -> None:
+    """What a server says of it is read from the connection, which may be gone by then."""
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise http.client.IncompleteRead(b"half")
+
+    def send() -> bytes:
+        raise urllib.error.HTTPError("http://there", 503, "busy", Message(), Broken())
+
+    with pytest.raises(Unanswered, match="HTTP 503 busy"):
+        ask(send, bytes.decode, retries=1, pause=0.0, longest=0.0)
+
+
+def test_whatever_stops_a_request_ends_the_game(
+    model: Path, server: Completions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(model, server)
+    actor, engine = _actor(config), engine_of(config)
+    monkeypatch.setattr("archer.rollout.server_engine._answer", lambda reply, request: 1 / 0)
+    with pytest.raises(EngineError, match="ZeroDivisionError"):
+        _played(actor, engine, [0, 1])

@@ -171,3 +171,21 @@ def test_rows_are_filled_longest_first() -> None:
     rows, starts = pack([4, 10, 3, 6, 7, 2])
     assert rows == [2, 0, 1, 2, 1, 3]
     assert starts == [6, 0, 7, 0, 0, 0]
+
+
+@pytest.mark.parametrize("padding", [None, 900], ids=["none", "a late number"])
+def test_the_tiny_encoder_reads_tokens_of_any_model(padding: int | None, actor: Actor, episodes: list[Episode]) -> None:
+    """GPT-2 and Llama have no token for padding, others have one behind all positions that RoBERTa counts."""
+    other = deepcopy(actor)
+    if padding is None:
+        other.tokenizer.pad_token = None
+    else:
+        other.tokenizer.add_tokens([f"<{number}>" for number in range(padding - len(other.tokenizer))])
+        other.tokenizer.add_special_tokens({"pad_token": "<nothing>"})
+        assert other.tokenizer.pad_token_id == padding
+    critic = EncoderCritic.build(None, other, seed=0)
+    with torch.no_grad():
+        together, alone = critic(collate(episodes)), critic(collate(episodes[-1:]))
+    turns = len(episodes[-1])
+    assert torch.allclose(together.v[-turns:], alone.v, atol=1e-5) and torch.isfinite(together.q).all()
+    assert (other.tokenizer.pad_token is None) is (padding is None)  # the actor's own is left as it was

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -303,3 +304,41 @@ def test_the_best_known_return_is_asked_for_once(tmp_path: Path, monkeypatch: py
     summary = archer.train(_config(iterations=1), tmp_path / "run")
     assert len(asked) == 1 and summary.reference_return == 0.75
     assert [row["eval/reference_return"] for row in RunFolder(tmp_path / "run").metrics()[:2]] == [0.75, 0.75]
+
+
+def test_a_run_finds_its_own_environment_again(tmp_path: Path) -> None:
+    """A class that was passed to ``train``, and not the default task of the settings, where nobody passes it again."""
+    archer.train(_config(iterations=1), tmp_path / "run", env=TwoSteps)
+    run = archer.load(tmp_path / "run")
+    assert run.config.env.name == "tests.worlds:TwoSteps"
+    assert archer.evaluate(run, episodes=4)["reference_return"] == TwoSteps().reference_return()
+    (tmp_path / "run" / "summary.json").unlink()
+    assert archer.train(run=tmp_path / "run", resume=True).reference_return == TwoSteps().reference_return()
+
+    class Local(TwoSteps):
+        pass
+
+    archer.train(_config(iterations=1), tmp_path / "local", env=Local)
+    with pytest.raises(ValueError, match=r"unknown 'Local'.*passed as env="):
+        archer.train(run=tmp_path / "local", resume=True)
+    with pytest.raises(ValueError, match="passed as env="):
+        archer.evaluate(archer.load(tmp_path / "local"), episodes=4)
+    assert archer.evaluate(archer.load(tmp_path / "local"), episodes=4, env=Local)["start_return"] is not None
+    assert archer.load(tmp_path / "local").plot()
+
+
+def test_a_resumed_run_keeps_its_settings(uninterrupted: Path, command: Command) -> None:
+    refused = command("train", "--resume", str(uninterrupted), "--set", "iterations=99")
+    assert refused.code == 2 and "leave --set out" in refused.err and "--start-from" in refused.err
+    shown = command("train", "--resume", str(uninterrupted), "--show")
+    assert shown.out == (uninterrupted / "config.yaml").read_text()
+
+
+def test_a_run_that_has_a_way_before_it_again_has_no_outcome(uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    newest = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert newest is not None and (tmp_path / "run" / "summary.json").exists()
+    shutil.rmtree(newest)  # its disk had failed
+    restore(RunFolder.open(tmp_path / "run"))
+    for name in ("summary.json", "final.parquet", "curve.png"):
+        assert not (tmp_path / "run" / name).exists() and (uninterrupted / name).exists()

@@ -17,7 +17,7 @@ from archer.beginning import begin_critic, load_actor
 from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig, ServerConfig
 from archer.config.engines import EngineName
-from archer.envs import Factory, make_factory, task_name
+from archer.envs import Factory, make_factory, settings_name, task_name
 from archer.envs.base import Environment
 from archer.evaluation import evaluate_actor, reference_return
 from archer.metrics import episode_metrics
@@ -81,11 +81,8 @@ class LoadedRun:
         rows = self.folder.metrics()
         if not rows or rows[0].get("eval/return_mean") is None:
             raise ValueError(f"{self.folder.path} has no evaluation to draw from")
-        target = self.config.env.name
-        best = None if target is None else reference_return(make_factory(target, self.config.env.options))
-        return draw_curve(
-            rows, start_return=rows[0]["eval/return_mean"], reference_return=best, title=str(self.folder.path)
-        )
+        start, best = rows[0]["eval/return_mean"], rows[0].get("eval/reference_return")
+        return draw_curve(rows, start_return=start, reference_return=best, title=str(self.folder.path))
 
     def _repr_html_(self) -> str:
         """As notebooks show it."""
@@ -189,7 +186,8 @@ def evaluate(
             "best_of chooses among samples, and at temperature 0 they are all the same: leave one of them out"
         )
     task, make_env = run.task(env)
-    as_trained = temperature == run.sampling.temperature and env in (None, run.config.env.name)
+    own_task = env is None or run.config.env.name == (env if isinstance(env, str) else settings_name(env))
+    as_trained = temperature == run.sampling.temperature and own_task
     sampling = replace(run.sampling, greedy=greedy) if greedy else replace(run.sampling, temperature=temperature)
     progress = progress or Progress(quiet=True)
     own = run.config.eval.best_of

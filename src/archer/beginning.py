@@ -17,7 +17,8 @@ from archer import devices
 from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.config import ModelConfig, RunConfig
 from archer.conversations import Problem, read_all
-from archer.envs.base import Demonstrated, Environment, ScriptedGame, play_scripted_games
+from archer.envs.base import Demonstrated, Environment, ScriptedGame
+from archer.envs.hosting import play_hosted
 from archer.intake import in_tokens, with_fitting_lines
 from archer.models.actor import Actor
 from archer.models.critic import CausalCritic, Critic
@@ -115,7 +116,7 @@ def _demonstrated(
         )
     seeds = [demonstration_seed(config.seed, game) for game in range(wanted.games)]
     progress.stage("playing demonstrations", len(seeds), unit="games")
-    return play_scripted_games(env, env.demonstrator, seeds, progress.count)
+    return play_hosted(make_env, env, env.demonstrator, seeds, progress.count)
 
 
 def demonstration_seed(run_seed: int, game: int) -> int:

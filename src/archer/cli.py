@@ -36,6 +36,7 @@ from archer.config import RunConfig
 from archer.conversations import check_file
 from archer.envcommands import check_env, envs, play, presets
 from archer.envs import make_factory
+from archer.envs.base import ContractError
 from archer.launch import EndedElsewhere, launched, reports
 from archer.report.console import interval, print_table, render_game
 from archer.runcommands import bench, collect, compare, doctor, evaluate, export, score, show_run
@@ -59,8 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
         if str(error):
             _fail(f"{error}{_how_to_go_on(command)}", 1)
         sys.exit(1)
-    except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
+    except (ValueError, ContractError, RuntimeError, OSError, FloatingPointError) as error:
         _fail(str(error), 2 if isinstance(error, ValueError) else 1)
+    except EOFError:
+        _fail("stopped: the input is at its end", 130)
     except KeyboardInterrupt:
         if not reports():
             sys.exit(130)
@@ -70,7 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _how_to_go_on(command: Command) -> str:
     if not isinstance(command, Train):
         return ""
-    where = f"{command.resume or command.run}" + (f" --cluster {command.cluster}" if command.cluster else "")
+    folder = command.resume or command.run
+    if not any(folder.glob("checkpoints/[0-9]*")):
+        return "\nThere is no checkpoint yet, so it has to begin anew"
+    where = f"{folder}" + (f" --cluster {command.cluster}" if command.cluster else "")
     return f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
 
 
@@ -104,7 +110,18 @@ def settings(command: Settings) -> RunConfig:
 
 
 def _train(command: Train) -> None:
-    config = settings(command)
+    if command.resume is not None:
+        ignored = [
+            name
+            for name in ("preset", "env", "config", "set", "seed", "offline", "start_from")
+            if getattr(command, name) not in (None, ())
+        ]
+        if ignored:
+            raise ValueError(
+                f"--resume goes on with the run's own settings: leave --{ignored[0].replace('_', '-')} out, or begin a "
+                f"new run with --start-from {command.resume}"
+            )
+    config = settings(command) if command.resume is None else RunFolder.open(command.resume).config()
     if command.show:
         from archer.settings import to_yaml
 

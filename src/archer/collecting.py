@@ -7,13 +7,8 @@ from collections.abc import Callable
 from archer.api import LoadedRun
 from archer.conversations import from_episode
 from archer.envs import Factory
-from archer.envs.base import (
-    Demonstrated,
-    Environment,
-    ScriptedGame,
-    ScriptedTask,
-    play_scripted_games,
-)
+from archer.envs.base import Demonstrated, Environment, ScriptedGame, ScriptedTask
+from archer.envs.hosting import play_hosted
 from archer.progress import Progress
 from archer.rollout.play import host
 
@@ -34,7 +29,7 @@ def collect_scripted(
         raise ValueError(f"the task has no {player}(seed) to collect games of")
     progress = progress or Progress(quiet=True)
     progress.stage("playing", games, unit="games")
-    return play_scripted_games(env, begin, _seeds(games, seed), progress.count)
+    return play_hosted(make_env, env, begin, _seeds(games, seed), progress.count)
 
 
 def collect_run(

@@ -14,6 +14,8 @@ from rich.text import Text
 from archer.algorithms.presets import PRESETS
 from archer.commands import CheckEnv, Envs, Play, Presets
 from archer.envs import ADAPTERS, ENVS, make_factory
+from archer.envs.base import close
+from archer.envs.hosting import Hosting
 from archer.progress import Progress
 from archer.report.console import printable, show
 from archer.settings import parse_assignment
@@ -83,6 +85,11 @@ def play(command: Play) -> None:
 
     console = Console()
     if command.side == "agent":
-        play_as_agent(make_factory(command.what, {})(), command.seed, console)
+        with Hosting(make_factory(command.what, {})) as hosting:
+            env = hosting()
+            try:
+                play_as_agent(env, command.seed, console)
+            finally:
+                close(env)
     else:
         play_as_environment(Path(command.what), command.seed, console, command.best_of, command.env)

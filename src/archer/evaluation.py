@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from archer.envs.base import Environment, Referenced
+from archer.envs.base import Environment, Referenced, close
 from archer.models.actor import Actor
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LayoutMaker
@@ -58,4 +58,7 @@ def evaluate_actor(
 def reference_return(make_env: Callable[[], Environment]) -> float | None:
     """The best possible (or best known) return of the task, None where it does not tell."""
     env = make_env()
-    return env.reference_return() if isinstance(env, Referenced) else None
+    try:
+        return env.reference_return() if isinstance(env, Referenced) else None
+    finally:
+        close(env)

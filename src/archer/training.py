@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from archer.cluster.company import playing_on
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.conversations import skipping
-from archer.envs import Factory, make_factory, task_name
+from archer.envs import Factory, make_factory, settings_name, task_name
 from archer.envs.base import Environment
 from archer.gathering import gathering
 from archer.health.critic import critic_health
@@ -196,6 +197,8 @@ def train(
     """
     path = Path(run)
     config = RunFolder.open(path).config() if resume else config or RunConfig()
+    if env is not None and not resume:
+        config = replace(config, env=replace(config.env, name=settings_name(env)))
     _check_processes(config, cluster, new=not resume)
     target: str | Factory | None = env if env is not None else config.env.name
     make_env = None if target is None else make_factory(target, config.env.options)  # refused before there is a folder

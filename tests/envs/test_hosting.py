@@ -12,11 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.worlds import Echo, Misbehaving
 
+from archer.collecting import collect_scripted
 from archer.envs.base import Environment, close
 from archer.envs.faults import Fault
 from archer.envs.hosting import Hosting
@@ -158,3 +159,34 @@ def _alive(pid: int) -> bool:
         return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+class Shown(Later):
+    """A task of coroutines with a scripted player, which must be closed like a connection."""
+
+    closed = 0
+
+    def demonstrator(self, seed: int) -> Callable[[Any], str]:
+        return lambda observation: "red"
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        Shown.closed += 1
+
+
+def test_demonstrations_of_coroutines_are_played_and_closed() -> None:
+    Shown.closed = 0
+    factory: Any = Shown
+    games = collect_scripted("demonstrator", factory, 3, seed=0)
+    assert len(games) == 3 and all(said == "red" for game in games for said in game.utterances)
+    assert Shown.closed == 2  # the copy that played, and the one that told whether it answers later
+
+
+def test_a_coroutine_is_closed_in_a_notebook_too() -> None:
+    Shown.closed = 0
+
+    async def cell() -> None:
+        close(cast(Any, Shown()))
+
+    asyncio.run(cell())
+    assert Shown.closed == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,6 +104,14 @@ def task_name(target: str | Factory) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
 
 
+def settings_name(target: Factory) -> str:
+    """What settings call a class or factory, so that a run which goes on finds it again: ``module:Name`` where that is
+    it, else only what it is called, by which nobody can take another task for it."""
+    module, name = getattr(target, "__module__", ""), getattr(target, "__qualname__", "")
+    found = getattr(sys.modules.get(module), name, None) if module != "__main__" else None
+    return f"{module}:{name}" if found is target else task_name(target)
+
+
 def make_factory(target: str | Factory, options: Mapping[str, object]) -> Callable[[], Environment]:
     """A function that makes fresh copies of an environment, tried once.
 
@@ -147,6 +156,7 @@ def _resolve(name: str) -> Factory:
     if ":" not in target:
         raise ValueError(
             f"env.name: unknown {name!r}{closest(name, known) or '.'} Known: {', '.join(known)}; or package.module:Name"
+            " (a class that no module has, as in a notebook, is passed as env=... each time)"
         )
     factory: Factory = load(target, "env.name")
     return factory

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,10 +74,13 @@ def begin_episode(env: Environment, seed: int | None, options: Mapping[str, obje
 
 
 def close(env: Environment) -> None:
-    """Close an environment that can be closed."""
+    """Close an environment that can be closed; where that is a coroutine, on a loop of its own."""
     method = getattr(env, "close", None)
-    if method is not None:
-        method()
+    closing = method() if method is not None else None
+    if inspect.iscoroutine(closing):  # in a thread of its own: that of a notebook has a loop which is running already
+        thread = threading.Thread(target=asyncio.run, args=(closing,))
+        thread.start()
+        thread.join()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as Late
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from archer.envs.base import Environment, begin_episode, close
+from archer.envs.base import Environment, Player, ScriptedGame, begin_episode, close, play_scripted_games
 from archer.envs.faults import Fault
 from archer.envs.processes import ProcessPool
 
@@ -50,11 +50,13 @@ class Hosting:
 
     def __call__(self) -> Environment:
         """A fresh copy."""
-        if self._pool is not None:
-            return self._pool.make()
+        return self.around(self._make()) if self._pool is None else self._pool.make()
+
+    def around(self, env: Any) -> Environment:
+        """An environment that was made elsewhere, answering as the copies do that are made here; not in processes."""
         if self._loop is not None:
-            return _Asynchronous(self._make(), self._loop, self._timeout)
-        return _Watched(self._make(), self._timeout) if self._timeout else self._make()
+            return _Asynchronous(env, self._loop, self._timeout)
+        return _Watched(env, self._timeout) if self._timeout else env
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +70,23 @@ class Hosting:
             self._pool.close()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def play_hosted(
+    make_env: Callable[[], Any],
+    env: Environment,
+    player: Callable[[int], Player],
+    seeds: Sequence[int],
+    report: Callable[[int], None],
+) -> list[ScriptedGame]:
+    """``play_scripted_games`` of an environment that ``make_env`` made, whose methods may be coroutines; it is closed
+    behind them."""
+    with Hosting(make_env) as hosting:
+        answering = hosting.around(env)
+        try:
+            return play_scripted_games(answering, player, seeds, report)
+        finally:
+            close(answering)
 
 
 class _Watched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -39,21 +40,25 @@ class EncoderCritic(Critic):
                 return cls(AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path), actor.tokenizer)
             except (OSError, ValueError) as error:
                 raise ValueError(f"model.critic_model: cannot load an encoder from {path!r}: {error}") from error
+        tokenizer = deepcopy(actor.tokenizer)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        padding = tokenizer.pad_token_id
         config = RobertaConfig(
-            vocab_size=len(actor.tokenizer),
+            vocab_size=len(tokenizer),
             hidden_size=128,
             intermediate_size=384,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=514,
+            max_position_embeddings=max(514, padding + 514),  # positions are counted from the padding's number on
             type_vocab_size=1,
-            pad_token_id=actor.tokenizer.pad_token_id,
+            pad_token_id=padding,
             bos_token_id=actor.tokenizer.bos_token_id,
             eos_token_id=actor.tokenizer.eos_token_id,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return cls(RobertaModel(config), actor.tokenizer, actor.tokenizer)
+            return cls(RobertaModel(config), tokenizer, actor.tokenizer)
 
     def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         if tokens:
