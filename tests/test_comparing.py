@@ -72,6 +72,22 @@ def test_intervals_hold_the_value_and_are_the_same_each_time() -> None:
     assert estimate(values) == found
 
 
+def test_points_are_of_the_iterations_that_were_evaluated(tmp_path: Path) -> None:
+    """Where the critic chooses in training games, the curve is of evaluations, each with its own iteration."""
+    run = _run(tmp_path / "run", [-1.0] * 7, rollout={"best_of": 5}, iterations=9, final=None)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows[3] |= {"eval/return_mean": -8.0}
+    rows[6] |= {"eval/return_mean": -4.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare([tmp_path], smooth=1)
+    write_comparison(found, tmp_path / "out")
+    with (tmp_path / "out" / "compare.csv").open() as file:
+        told = [(row["iteration"], row["games"], row["return"]) for row in csv.DictReader(file)]
+    assert told == [("3", "300.0", "-8.0"), ("6", "600.0", "-4.0")]
+    assert as_json(found)["methods"]["archer"]["iterations"] == [7]
+    assert any("7 of 9 iterations" in note for note in found.notes)
+
+
 def test_what_was_never_reached_bounds_the_median_from_below() -> None:
     two_of_three = Censored(np.array([10.0, 20.0, 50.0]), np.array([10.0, 20.0, math.inf]))
     assert two_of_three.median() == Bounds(20.0, 20.0) and two_of_three.reached == 2

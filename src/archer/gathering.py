@@ -69,5 +69,5 @@ def gathering(run: Run) -> Iterator[Callable[[], Games]]:
     thread = ThreadPoolExecutor(1, "player")
     try:
         yield _Ahead(run, thread)
-    finally:  # after an error nobody waits for games that nobody will see
+    finally:  # what has not begun is not played any more; the games under way are, before the process can end
         thread.shutdown(wait=False, cancel_futures=True)

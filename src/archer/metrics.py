@@ -112,9 +112,6 @@ class _ModuleTracker:
             self._module.finish()
 
 
-TRACKERS = ("wandb", "trackio")
-
-
 def make_tracker(name: str, run: str, config: Mapping[str, Any]) -> Tracker:
     """The tracker called ``name``."""
     return _ModuleTracker(name, run, config)

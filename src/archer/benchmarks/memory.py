@@ -1,7 +1,8 @@
-"""Peak memory of an iteration, in a process of its own: 128 games, then a critic step of 256 turns, its largest part.
+"""Peak memory of an iteration, in a process of its own: 128 games, then a critic step of 256 turns, its largest part;
+with as many threads as the second argument says.
 
-python -m archer.benchmarks.memory ours
-python -m archer.benchmarks.memory published
+python -m archer.benchmarks.memory ours 1
+python -m archer.benchmarks.memory published 1
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def _unfinished(read: Mapping[Path, RunCurve | None]) -> list[str]:
         if curve is None:
             notes.append(f"left out, no iteration finished yet: {path}")
         elif curve.final is None:
-            done = f"{len(curve.returns)} of {curve.config.iterations} iterations"
+            done = f"{curve.done} of {curve.config.iterations} iterations"
             notes.append(f"unfinished, taken as far as it has come ({done}): {path}")
     return notes
 

@@ -34,6 +34,10 @@ class RunCurve:
     task: str
     games_before: int
     """Games that the runs had played which this one goes on from; of these its folder knows nothing else."""
+    iterations: npt.NDArray[np.intp]
+    """Which iteration each point is of, from 1."""
+    done: int
+    """Iterations that are finished, whether they are points or not."""
     games: Floats
     """Games that it has played itself so far, warm-up included."""
     turns: Floats
@@ -108,6 +112,8 @@ def read_run(path: Path) -> RunCurve | None:
         config=config,
         task=str((summary or {}).get("task", config.env.name)),
         games_before=earlier,
+        iterations=points + 1,
+        done=len(played),
         games=games[points],
         turns=np.cumsum(_column(folder, played, "rollout/length") * new)[points],
         tokens=np.cumsum(_column(folder, played, "rollout/tokens"))[points],

@@ -75,7 +75,7 @@ def plot_comparison(found: Comparison, path: Path) -> None:
 
 
 def write_csv(found: Comparison, path: Path) -> None:
-    """One row per iteration of every run; ``games`` without demonstrations, whatever the comparison counts."""
+    """One row per point of every run's curve; ``games`` without demonstrations, whatever the comparison counts."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -84,5 +84,5 @@ def write_csv(found: Comparison, path: Path) -> None:
                 run = repeat.run
                 games = run.games_before + run.games
                 columns = (games, run.turns, run.tokens, run.seconds, run.returns, repeat.smoothed)
-                for iteration, row in enumerate(zip(*(column.tolist() for column in columns), strict=True), start=1):
-                    writer.writerow([method.label, repeat.seed, iteration, *row])
+                rows = zip(run.iterations.tolist(), *(column.tolist() for column in columns), strict=True)
+                writer.writerows([method.label, repeat.seed, *row] for row in rows)

@@ -70,7 +70,8 @@ def print_comparison(console: Console, found: Comparison) -> None:
 def _conventions(found: Comparison) -> dict[str, str]:
     smoothed = f", centred mean of {found.smooth} iterations" if found.smooth > 1 else ""
     rows: dict[str, str] = {
-        "return": f"mean of each iteration's training games{smoothed}; interquartile mean over seeds",
+        "return": "mean of each iteration's training games, or of its evaluation where the critic chooses in these"
+        f"{smoothed}; interquartile mean over seeds",
         "intervals": "95 %, percentile bootstrap over seeds",
     }
     for axis in AXES:
@@ -150,7 +151,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
                 "best_of": method.best_of,
                 "seeds": [repeat.seed for repeat in method.repeats],
                 "runs": [str(repeat.run.path) for repeat in method.repeats],
-                "iterations": [len(repeat.smoothed) for repeat in method.repeats],
+                "iterations": [repeat.run.done for repeat in method.repeats],
                 "demonstrations": [repeat.run.demonstrations for repeat in method.repeats],
                 "start_return": _estimate_json(method.start),
                 "final_return": _estimate_json(method.final),

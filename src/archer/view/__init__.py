@@ -8,9 +8,10 @@ from archer.commands import View
 def view(command: View) -> None:
     """Write runs to one HTML file, or serve them until stopped."""
     from archer.comparison.curves import find_runs
+    from archer.view.data import MOST
 
-    if command.games < 0:
-        raise ValueError(f"--games must not be negative, got {command.games}")
+    if not 0 <= command.games <= MOST:
+        raise ValueError(f"--games must be from 0 to {MOST}, got {command.games}")
     if command.export is not None and not command.export.parent.is_dir():
         raise ValueError(f"--export: there is no folder {command.export.parent}; make it first")
     runs = find_runs(command.runs)

@@ -11,7 +11,7 @@ from typing import Any
 from archer.files import write_text
 from archer.progress import Progress
 from archer.view.critic import critic_page
-from archer.view.data import MOST, Query, RunView, differences
+from archer.view.data import Query, RunView, differences
 from archer.view.server import STATIC
 
 IMPORT = re.compile(r'^import ({[^}]*}) from "\./([a-z]+\.js)";$', re.MULTILINE)
@@ -32,7 +32,7 @@ def export(runs: Sequence[Path], path: Path, games: int, progress: Progress | No
         pointed = [*judged[number].get("best", ()), *judged[number].get("worst", ())] if games else []
         places = [(one["source"], one["iteration"], one["row"]) for one in pointed]
         for source in overviews[number]["sources"]:
-            found = view.episodes(Query(source=source, limit=min(MOST, max(1, games))))
+            found = view.episodes(Query(source=source, limit=max(1, games)))
             listed[f"{number}/{source}"] = found
             places += [(source, row["iteration"], row["row"]) for row in found["rows"][:games]]
         progress.stage(f"games of {view.folder.path}", len(places), unit="games")
