@@ -251,7 +251,7 @@ def test_the_doctor_explains_what_it_cannot_examine(
     archer.train(_config("bc", "tests.worlds:TwoSteps", iterations=0), without)
     for arguments, message in (
         ([str(tmp_path)], "is not a run"),
-        ([str(without)], "has no critic: its method, 'bc', learns without one"),
+        ([str(without)], "has no critic: it was trained with critic.method='none'"),
         ([str(trained), "--episodes", "1"], "--episodes must be at least 20"),
         ([str(trained), "--out", "here.txt"], "must end in .png"),
         ([str(trained), "--file", "x.jsonl", "--episodes", "50"], "leave --episodes out"),

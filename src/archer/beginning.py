@@ -238,7 +238,7 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
         skipped = [*problems, *unread]
     else:
         file = folder.demonstrations_file
-        episodes = (read_shard(file) if file.exists() else [])[: config.demonstrations.games]
+        episodes = read_shard(file) if file.exists() else []
     if not episodes and not config.rollout.games and config.iterations:
         raise ValueError(
             f"rollout.games=0 plays nothing, and {path} has no demonstrations: nothing is left to learn from; name "

@@ -92,7 +92,8 @@ class DemonstrationsConfig:
     """Conversations to begin with: the task's scripted demonstrator plays them, or they come from files."""
 
     games: Natural | None = 12_000
-    """Games that the demonstrator plays, or the most that are taken from the files; none takes all of these."""
+    """Games that the demonstrator plays, or the most that are taken from the files; none takes all of these. A run that
+    goes on from another one has all of that one's."""
     files: tuple[str, ...] = ()
     """Conversations in JSONL or Parquet, or episode shards of earlier runs, in place of the demonstrator."""
     skip_malformed: bool = False
