@@ -70,7 +70,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_every_architecture_says_what_generate_says(kind: str, actor: Actor, backend: Backend) -> None:
     model = _model(kind, actor, **ARCHITECTURES[kind])
-    engine = Engine(model, 3, 60, Sampling(max_tokens=8, greedy=True))
+    engine = Engine(model, 3, 60, Sampling(max_tokens=8, temperature=0.0))
     prompts = [np.arange(40, 70), np.arange(90, 95), np.arange(200, 211)]
     rows = [engine.open(prompt.astype(np.int32), [0]) for prompt in prompts]
     said: dict[int, list[int]] = {}
@@ -313,7 +313,7 @@ def test_what_was_learned_is_what_plays(
 ) -> None:
     """A fused optimizer leaves no mark on the weights it changes; whoever speaks must see the change even so."""
     model = Actor(deepcopy(actor.model), actor.tokenizer, Passes(precision))
-    sampler = SiblingSampler(model, Sampling(max_tokens=6, greedy=True))
+    sampler = SiblingSampler(model, Sampling(max_tokens=6, temperature=0.0))
     before = speak(model, sampler, episodes[0])
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.3, fused=True)
     for parameter in model.parameters():

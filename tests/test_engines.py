@@ -122,7 +122,7 @@ def test_a_game_is_the_same_again_and_greedy_ones_are_the_built_in_engines(model
     once, again = _played(actor, engine, [3, 7, 8, 3]), _played(actor, engine, [3, 7, 8, 3])
     assert [g.final_prompt_ids.tolist() for g in once] == [g.final_prompt_ids.tolist() for g in again]
     assert once[0].final_prompt_ids.tolist() != once[3].final_prompt_ids.tolist()  # the same seed a second time
-    greedy = dataclasses.replace(SAMPLING, greedy=True)
+    greedy = dataclasses.replace(SAMPLING, temperature=0.0)
     there = _played(actor, engine, [4, 9], greedy)
     here = play(actor, Echo, [4, 9], task="echo", sampling=greedy, limits=LIMITS, layout=Chat)
     assert [g.final_prompt_ids.tolist() for g in there] == [g.final_prompt_ids.tolist() for g in here]
@@ -130,7 +130,7 @@ def test_a_game_is_the_same_again_and_greedy_ones_are_the_built_in_engines(model
 
 def test_stop_texts_end_an_utterance_where_the_built_in_engine_would_end_it(model: Path, server: Completions) -> None:
     """This server knows none and speaks on."""
-    config, greedy = _config(model, server), Sampling(max_tokens=12, greedy=True)
+    config, greedy = _config(model, server), Sampling(max_tokens=12, temperature=0.0)
     actor, engine = _actor(config), engine_of(config)
     words = [token for token in range(len(actor.tokenizer)) if actor.tokenizer.decode([token]).strip().isalpha()]
     actor.suppress([token for token in range(actor.vocabulary) if token not in {*words, actor.stop_id}])

@@ -33,7 +33,7 @@ def _game(episode: Episode) -> list[list[int]]:
 
 
 def test_greedy_games_equal_transformers_generate(actor: Actor) -> None:
-    greedy = Sampling(max_tokens=6, greedy=True)
+    greedy = Sampling(max_tokens=6, temperature=0.0)
     for episode in play(actor, Echo, [0, 1, 4], task="echo", sampling=greedy, limits=LIMITS):
         for turn in episode.turns:
             out = actor.model.generate(
@@ -74,7 +74,7 @@ def test_long_prompts_are_prefilled_to_the_same_effect(actor: Actor) -> None:
     long = np.arange(40, 80).astype(np.int32)
     answers = []
     for ids in (long, long[:20]):
-        engine = Engine(actor, 1, 80, Sampling(max_tokens=4, greedy=True))
+        engine = Engine(actor, 1, 80, Sampling(max_tokens=4, temperature=0.0))
         engine.open(ids, [1])
         if len(ids) == 20:  # the second time in two pieces, the later one short enough to be fed step by step
             engine.give(0, long[20:30])
@@ -182,8 +182,10 @@ def test_minutes_say_what_was_said_before(actor: Actor) -> None:
 
 
 def test_siblings_are_what_would_be_said_at_the_state(actor: Actor, episodes: list[Episode]) -> None:
-    greedy = SiblingSampler(actor, Sampling(max_tokens=6, greedy=True)).sample(episodes, 1, [0])
-    replay = play(actor, Echo, list(range(7)), task="echo", sampling=Sampling(max_tokens=6, greedy=True), limits=LIMITS)
+    greedy = SiblingSampler(actor, Sampling(max_tokens=6, temperature=0.0)).sample(episodes, 1, [0])
+    replay = play(
+        actor, Echo, list(range(7)), task="echo", sampling=Sampling(max_tokens=6, temperature=0.0), limits=LIMITS
+    )
     for game, played in zip(greedy, replay, strict=True):
         assert game[0][0].ids.tolist() == played.turns[0].utterance.ids.tolist()  # first states are equal
 

@@ -111,7 +111,10 @@ def test_vllm_speaks_for_the_actor_as_it_is(rank: int, base: Path) -> None:
     said = [turn.utterance for game in moved for turn in game.turns]
     assert not set(silent) & {int(token) for utterance in said for token in utterance.ids}
 
-    for sampling in (Sampling(max_tokens=12, greedy=True), Sampling(max_tokens=12, greedy=True, stop=("e", "r", "s"))):
+    for sampling in (
+        Sampling(max_tokens=12, temperature=0.0),
+        Sampling(max_tokens=12, temperature=0.0, stop=("e", "r", "s")),
+    ):
         there = _played(actor, engine, [4, 9], sampling)
         here = play(actor, Echo, [4, 9], task="echo", sampling=sampling, limits=LIMITS, layout=Chat)
         assert _ids(there) == _ids(here)

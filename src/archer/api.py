@@ -180,18 +180,17 @@ def evaluate(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     if best_of < 0:
         raise ValueError(f"best_of must not be negative, got {best_of}")
-    greedy = temperature == 0
-    if greedy and best_of:
+    sampling = replace(run.sampling, temperature=temperature)
+    if sampling.greedy and best_of:
         raise ValueError(
             "best_of chooses among samples, and at temperature 0 they are all the same: leave one of them out"
         )
     task, make_env = run.task(env)
     own_task = env is None or run.config.env.name == (env if isinstance(env, str) else settings_name(env))
     as_trained = temperature == run.sampling.temperature and own_task
-    sampling = replace(run.sampling, greedy=greedy) if greedy else replace(run.sampling, temperature=temperature)
     progress = progress or Progress(quiet=True)
     own = run.config.eval.best_of
-    chosen = 0 if greedy else best_of or own
+    chosen = 0 if sampling.greedy else best_of or own
     players = {count: run.player(count) for count in {0, chosen}}  # what cannot play says so before anything is played
     with host(make_env, run.config.rollout) as environments:
         measure = partial(

@@ -21,10 +21,8 @@ class Sampling:
 
     max_tokens: int = 32
     """Longest utterance, stop token included."""
-    greedy: bool = False
-    """Take the most likely token instead of sampling."""
     temperature: float = 1.0
-    """What logits are divided by."""
+    """What logits are divided by; 0 takes the most likely token."""
     top_k: int = 0
     """Only so many of the most likely tokens are said; 0: all."""
     top_p: float = 1.0
@@ -41,6 +39,11 @@ class Sampling:
             rollout.utterance_tokens, temperature=rollout.temperature,
             top_k=rollout.top_k, top_p=rollout.top_p, min_p=rollout.min_p, stop=rollout.stop,
         )  # fmt: skip
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken, whatever the filters."""
+        return self.temperature == 0
 
     @property
     def plain(self) -> bool:

@@ -101,7 +101,7 @@ class ServerLine(Line):
         self._arrived: queue.SimpleQueue[Answer | EngineError] = queue.SimpleQueue()
         body: dict[str, object] = {
             "model": engine.model,
-            "temperature": 0.0 if sampling.greedy else sampling.temperature,
+            "temperature": sampling.temperature,
             "stop_token_ids": [actor.stop_id],
             "ignore_eos": True,  # an utterance ends with the policy's stop token and no other
             "logprobs": 1,

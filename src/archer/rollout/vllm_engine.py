@@ -119,7 +119,7 @@ class VllmLine(Line):
     def __init__(self, engine: VllmEngine, actor: Actor, sampling: Sampling) -> None:
         self._engine = engine
         self._settings = {
-            "temperature": 0.0 if sampling.greedy else sampling.temperature,
+            "temperature": sampling.temperature,
             "top_k": sampling.top_k or -1,
             "top_p": sampling.top_p,
             "min_p": sampling.min_p,
