@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -111,16 +112,12 @@ def settings(command: Settings) -> RunConfig:
 
 def _train(command: Train) -> None:
     if command.resume is not None:
-        ignored = [
-            name
-            for name in ("preset", "env", "config", "set", "seed", "offline", "start_from")
-            if getattr(command, name) not in (None, ())
-        ]
-        if ignored:
-            raise ValueError(
-                f"--resume goes on with the run's own settings: leave --{ignored[0].replace('_', '-')} out, or begin a "
-                f"new run with --start-from {command.resume}"
-            )
+        for part in dataclasses.fields(Settings):
+            if getattr(command, part.name) != part.default:
+                raise ValueError(
+                    f"--resume goes on with the run's own settings: leave --{part.name.replace('_', '-')} out, or "
+                    f"begin a new run with --start-from {command.resume}"
+                )
     config = settings(command) if command.resume is None else RunFolder.open(command.resume).config()
     if command.show:
         from archer.settings import to_yaml

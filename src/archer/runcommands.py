@@ -28,8 +28,7 @@ def evaluate(command: Evaluate) -> None:
     with Progress(quiet=command.json) as progress:
         found = api.evaluate(
             run, episodes=command.episodes, temperature=command.temperature, best_of=command.best_of,
-            env=command.env,
-            progress=progress,
+            env=command.env, progress=progress,
         )  # fmt: skip
     show("Evaluation", found, as_json=command.json)
 

@@ -60,8 +60,9 @@ def update_actor(
                 polyak_update(agent.mean, agent.actor, config.average_rate)
             means = {key: sum(part[key] * weight for part, weight in found) for key in found[0][0]}
             merged = dict(devices.merged(means))
-            if "advantage_std" in merged:
-                merged["advantage_std"] = max(0.0, merged["advantage_std"] - merged["advantage_mean"] ** 2) ** 0.5
+            if "advantage_square" in merged:  # of all parts together, where each has its own mean
+                variance = merged.pop("advantage_square") - merged["advantage_mean"] ** 2
+                merged["advantage_std"] = max(0.0, variance) ** 0.5
             metrics.append({**merged, "grad_norm": norm})
     return {f"actor/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
 
@@ -108,7 +109,7 @@ def _losses(
         extra = dict(metrics)
         if config.advantage != "none":
             extra["advantage_mean"] = float(spoken.advantage.mean())
-            extra["advantage_std"] = float(spoken.advantage.pow(2).mean())  # until all parts are known, the square
+            extra["advantage_square"] = float(spoken.advantage.pow(2).mean())
         if elsewhere:
             extra["engine_capped"] = float((spoken.trust >= config.ratio_cap).float().mean())
         if agent.baseline is not None:
