@@ -24,13 +24,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from archer.beginning import gather_demonstrations
 from archer.config import RunConfig
+from archer.config.layers import overlay
 from archer.envs import make_factory
 from archer.models.tiny import train_tokenizer
 from archer.progress import Progress
 from archer.rollout.demonstrations import texts
 from archer.rollout.prompts import PlainText
-from archer.runfolder import RunFolder
-from archer.settings import overlay
+from archer.storage.runfolder import RunFolder
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"

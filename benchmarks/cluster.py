@@ -26,11 +26,11 @@ from archer.cluster.joining import Cluster, joined
 from archer.cluster.ledger import Ledger
 from archer.cluster.records import Delivery, Terms
 from archer.config import RunConfig
+from archer.config.layers import overlay
 from archer.models.actor import Actor
 from archer.models.tiny import build_tiny_actor
-from archer.runfolder import RunFolder
-from archer.settings import overlay
-from archer.storage import pack, read_shard
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import pack, read_shard
 
 TURNS = 4
 

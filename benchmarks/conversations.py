@@ -15,10 +15,10 @@ from pathlib import Path
 import tyro
 
 from archer.api import load, load_critic
-from archer.files import write_text
+from archer.operations.scoring import Score, score_episodes
 from archer.report.console import printable
-from archer.scoring import Score, score_episodes
-from archer.storage import read_shard, shard_path
+from archer.storage.files import write_text
+from archer.storage.shards import read_shard, shard_path
 from archer.types import Episode
 
 HEAD = """# Conversations

@@ -25,8 +25,8 @@ from archer.envs import make_factory
 from archer.envs.twenty_questions.env import TwentyQuestions
 from archer.envs.twenty_questions.grammar import Guesses, Meaning, understand
 from archer.envs.twenty_questions.solver import best_question, mask_of, members_of
-from archer.runfolder import RunFolder
-from archer.storage import read_shard
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard
 from archer.types import Episode
 
 STAGES = {"start": "supervised start", "offline": "before the first game", "final": "end"}

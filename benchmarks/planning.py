@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from archer import devices
 from archer.config import RunConfig
+from archer.config.layers import overlay
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.planning.agents import read_shapes
@@ -36,7 +37,6 @@ from archer.planning.plan import plan
 from archer.planning.pretending import Trace
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
-from archer.settings import overlay
 
 MODELS: dict[str, dict[str, int]] = {
     "small": {"num_hidden_layers": 4, "hidden_size": 384, "intermediate_size": 1024, "num_attention_heads": 6},

@@ -21,10 +21,10 @@ from archer.comparison.compare import Comparison, compare
 from archer.comparison.curves import find_runs, read_run
 from archer.comparison.intervals import estimate
 from archer.comparison.methods import Method
-from archer.files import write_json, write_text
+from archer.config.layers import to_yaml
 from archer.report.comparison_tables import cost_text, estimate_text, ratio_text
-from archer.runfolder import RunFolder
-from archer.settings import to_yaml
+from archer.storage.files import write_json, write_text
+from archer.storage.runfolder import RunFolder
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 SMOOTH = 5

@@ -24,8 +24,8 @@ import tyro
 from results import PAGE, keep, kept_folder, offline_table, online_tables, replace_block, write_curves
 from running import Benchmark, archer, from_start, task, train_all, train_begun, train_starts
 
-from archer.cli import settings
-from archer.commands import Train
+from archer.cli.commands import Train
+from archer.cli.training import settings
 from archer.report.comparison import write_comparison
 
 KEPT = kept_folder("kept")

@@ -27,9 +27,9 @@ from rich.table import Table
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from archer.config import RunConfig
-from archer.files import write_text
-from archer.settings import to_yaml
-from archer.storage import shard_path, write_shard
+from archer.config.layers import to_yaml
+from archer.storage.files import write_text
+from archer.storage.shards import shard_path, write_shard
 from archer.types import End, Episode, Turn, Utterance
 from archer.view.server import create_app
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import archer
 from archer.config import RunConfig
-from archer.exporting import export
-from archer.settings import overlay
+from archer.config.layers import overlay
+from archer.operations.exporting import export
 from tests.families import save_family
 from tests.test_learning import TASK
 

@@ -18,6 +18,7 @@ from archer.algorithms.target_values import KeptValues
 from archer.beginning import load_pretrained
 from archer.config import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig, ModelConfig, SupervisedConfig
 from archer.config.parts import LoraConfig
+from archer.devices.sharding import copy_of, full
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import CausalCritic
@@ -29,7 +30,6 @@ from archer.replay import Replay
 from archer.rollout.play import Limits, play
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler
-from archer.sharding import copy_of, full
 from tests.worlds import Echo
 
 SAMPLING = Sampling(max_tokens=6)

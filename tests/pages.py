@@ -24,12 +24,12 @@ from typing import Any
 import tyro
 import yaml
 
-from archer.cli import settings
-from archer.commands import Command as Asked
-from archer.commands import Train
+from archer.cli.commands import Command as Asked
+from archer.cli.commands import Train
+from archer.cli.training import settings
 from archer.config import RunConfig
-from archer.conversations import read_all
-from archer.settings import load_yaml, parse_assignment
+from archer.config.layers import load_yaml, parse_assignment
+from archer.storage.conversations import read_all
 from tests.conftest import Done
 
 FENCE = re.compile(r"^([ \t]*)```(.*)$")

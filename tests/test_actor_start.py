@@ -21,7 +21,7 @@ from archer.models.batch import EpisodeBatch, collate
 from archer.models.critic import Critic, Values
 from archer.rollout.demonstrations import to_episode
 from archer.rollout.prompts import PlainText
-from archer.runfolder import RunFolder
+from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 from tests.test_training import _config
 from tests.worlds import TwoSteps

@@ -11,12 +11,12 @@ import torch
 
 import archer
 from archer.algorithms.actor import update_actor
-from archer.checkpoint import latest_checkpoint
 from archer.config import ActorConfig
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
+from archer.storage.checkpoint import latest_checkpoint
 from archer.types import Episode
 from tests.conftest import SAMPLING
 from tests.test_training import _config

@@ -11,7 +11,6 @@ import pytest
 
 from archer.beginning import begin_actor
 from archer.config import ModelConfig, RolloutConfig, RunConfig
-from archer.conversations import ConversationError, from_episode
 from archer.envs.base import ScriptedGame
 from archer.intake import in_tokens
 from archer.models.actor import Actor
@@ -20,6 +19,7 @@ from archer.rollout.chat import Chat
 from archer.rollout.demonstrations import to_episode
 from archer.rollout.play import Limits, play
 from archer.rollout.sampling import Sampling
+from archer.storage.conversations import ConversationError, from_episode
 from archer.types import Episode, Ids, Message
 from tests.families import FAMILIES, OPEN_END, save_family, tokenizer
 from tests.worlds import Echo

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import archer.checkpoint
-from archer.checkpoint import (
+import archer.storage.checkpoint
+from archer.optimize import Optimizer
+from archer.storage.checkpoint import (
     CheckpointError,
     latest_checkpoint,
     load_module,
@@ -21,7 +22,6 @@ from archer.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from archer.optimize import Optimizer
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -40,14 +40,14 @@ def test_a_disk_that_fills_up_anywhere_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusing: str
 ) -> None:
     save_checkpoint(tmp_path, 1, _fill, keep=1)
-    works: Callable[..., object] = getattr(archer.checkpoint, refusing)
+    works: Callable[..., object] = getattr(archer.storage.checkpoint, refusing)
 
     def refuse(path: Path, *rest: object) -> object:
         if ".writing" in path.parts:
             raise FULL
         return works(path, *rest)
 
-    monkeypatch.setattr(archer.checkpoint, refusing, refuse)
+    monkeypatch.setattr(archer.storage.checkpoint, refusing, refuse)
     with pytest.raises(CheckpointError, match=r"step 2 .*No space left.*000001, is intact.*resume"):
         save_checkpoint(tmp_path, 2, _fill, keep=1)
     assert _names(tmp_path) == ["000001"]
@@ -63,7 +63,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models
-from archer.checkpoint import CheckpointError, save_checkpoint, save_tensors
+from archer.storage.checkpoint import CheckpointError, save_checkpoint, save_tensors
 folder = Path(sys.argv[1])
 big = torch.nn.Linear(300, 300)
 tokenizer = Tokenizer(models.WordLevel({{str(i): i for i in range(9000)}}, unk_token="0"))

@@ -18,11 +18,11 @@ import pytest
 import archer
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
+from archer.config.layers import ConfigError, overlay
 from archer.evaluation import training_seed
 from archer.rollout.seat import EnvironmentFailure
-from archer.runfolder import RunFolder
-from archer.settings import ConfigError, overlay
-from archer.storage import read_shard
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard
 from tests.conftest import Command
 from tests.machines import Machines, machines
 from tests.test_training import _config, _fingerprint

@@ -10,12 +10,12 @@ import torch
 
 import archer
 from archer.api import load_critic
-from archer.collecting import collect_run, collect_scripted
-from archer.conversations import read_all, write_conversations
 from archer.envs.base import ScriptedGame
 from archer.models.batch import collate
-from archer.scoring import score
-from archer.storage import read_shard, shard_path
+from archer.operations.collecting import collect_run, collect_scripted
+from archer.operations.scoring import score
+from archer.storage.conversations import read_all, write_conversations
+from archer.storage.shards import read_shard, shard_path
 from tests.conftest import Command
 from tests.test_training import _config
 from tests.worlds import Echo, Guess, TwoSteps
@@ -141,6 +141,6 @@ def test_reading_what_was_collected_costs_nothing_of_it(run: Path, tmp_path: Pat
 def test_a_folder_that_is_missing_is_told_before_anything_is_played(
     run: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archer.collecting.collect_run", None)
+    monkeypatch.setattr("archer.operations.collecting.collect_run", None)
     refused = command("collect", str(run), "--out", str(tmp_path / "missing" / "games.jsonl"))
     assert refused.code == 2 and "there is no folder" in refused.err

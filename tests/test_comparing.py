@@ -18,9 +18,9 @@ from archer.comparison.compare import compare
 from archer.comparison.intervals import Bounds, Censored, estimate, median_interval, median_ratio, ratio_interval
 from archer.comparison.methods import smoothed
 from archer.config import RunConfig
+from archer.config.layers import Layer, build, to_yaml
 from archer.report.comparison import write_comparison
 from archer.report.comparison_tables import as_json
-from archer.settings import Layer, build, to_yaml
 
 
 def _run(

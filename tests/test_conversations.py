@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from archer.conversations import ConversationError, read_all, read_conversations, write_conversations
 from archer.envs.base import ScriptedGame, play_scripted
-from archer.storage import write_shard
+from archer.storage.conversations import ConversationError, read_all, read_conversations, write_conversations
+from archer.storage.shards import write_shard
 from archer.types import Episode, Message
 from tests.worlds import Echo, TwoSteps
 

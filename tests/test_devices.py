@@ -13,16 +13,16 @@ from safetensors.torch import load_file
 
 import archer
 from archer import devices
-from archer.checkpoint import latest_checkpoint
 from archer.cli import main
 from archer.config import RunConfig
+from archer.config.layers import overlay, to_yaml
 from archer.resuming import restore, save
 from archer.rollout.play import Limits, play
 from archer.rollout.seat import EnvironmentFailure, Faults
+from archer.rollout.sharing import play_shared
 from archer.run import Run
-from archer.runfolder import RunFolder
-from archer.settings import overlay, to_yaml
-from archer.sharing import play_shared
+from archer.storage.checkpoint import latest_checkpoint
+from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 from tests.conftest import Command
 from tests.families import save_family

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 import archer.api
-import archer.collecting
-import archer.doctoring
+import archer.operations.collecting
+import archer.operations.doctoring
 import archer.training
 from archer.config import RunConfig
-from archer.settings import ARGUMENTS, flatten, overlay, to_dict
+from archer.config.layers import ARGUMENTS, flatten, overlay, to_dict
 from tests.conftest import Command
 from tests.pages import Block, Reader, blocks_of, commands_of, given, provide
 
@@ -75,8 +75,8 @@ def in_small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(forbidden, _refuse)
     for module, name, place in (
         (archer.api, "evaluate_actor", 2),
-        (archer.doctoring, "evaluate_actor", 2),
-        (archer.collecting, "_seeds", 0),
+        (archer.operations.doctoring, "evaluate_actor", 2),
+        (archer.operations.collecting, "_seeds", 0),
     ):
         monkeypatch.setattr(module, name, _with_few_games(getattr(module, name), place))
 
@@ -116,14 +116,14 @@ def _prose(page: Path) -> str:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tiny run of the smallest task that ships, and twenty conversations of it."""
-    from archer.conversations import write_conversations
     from archer.envs.guess_number import GuessNumber
+    from archer.storage.conversations import write_conversations
 
     folder = tmp_path_factory.mktemp("shared")
     config = overlay(RunConfig(), {"env": {"name": "guess-number"}, "eval": {"every": 1}, "threads": 1}, "test")
     archer.training.train(_small(config), folder / "run")
     logs = folder / "logs.jsonl"
-    write_conversations(logs, archer.collecting.collect_scripted("demonstrator", GuessNumber, GAMES, 0))
+    write_conversations(logs, archer.operations.collecting.collect_scripted("demonstrator", GuessNumber, GAMES, 0))
     return folder / "run", logs
 
 

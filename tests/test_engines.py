@@ -19,6 +19,7 @@ import archer
 from archer.asking import Unanswered, ask
 from archer.beginning import begin_actor
 from archer.config import RunConfig, ServerConfig
+from archer.config.layers import overlay
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.rollout import server_engine
@@ -28,9 +29,8 @@ from archer.rollout.engines import engine_of
 from archer.rollout.play import Limits, play
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import EngineError, Speaker
-from archer.runfolder import RunFolder
-from archer.settings import overlay
-from archer.storage import read_shard
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard
 from archer.types import Episode
 from tests.chatting import fine_tune
 from tests.completions import Completions, serving

@@ -10,8 +10,8 @@ import pytest
 import archer
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
-from archer.runfolder import RunFolder
-from archer.settings import overlay
+from archer.config.layers import overlay
+from archer.storage.runfolder import RunFolder
 from tests.chatting import fine_tune
 from tests.machines import machines
 from tests.pair import run_pair

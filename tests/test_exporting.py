@@ -77,6 +77,6 @@ def test_nothing_is_overwritten_or_left_half_done(
     def fail(*arguments: object, **keywords: object) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr("archer.exporting.card", fail)
+    monkeypatch.setattr("archer.operations.exporting.card", fail)
     assert command("export", str(plain), "--out", str(tmp_path / "n")).code == 1
     assert not list(tmp_path.iterdir())

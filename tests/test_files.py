@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archer.files import write_text
+from archer.storage.files import write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 import archer
 from archer.algorithms.critic import update_critic
-from archer.runfolder import RunFolder
-from archer.storage import read_shard, shard_path
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard, shard_path
 from tests.test_training import _config, _fingerprint, _stop_and_resume
 from tests.worlds import TwoSteps
 

@@ -13,17 +13,17 @@ import torch
 
 import archer
 from archer.cli import main
-from archer.collecting import collect_scripted
 from archer.config import CriticConfig
-from archer.conversations import write_conversations
-from archer.doctoring import examine
 from archer.health.critic import critic_health, value_turns
 from archer.health.diagnosis import Verdict, diagnose
 from archer.health.numbers import Health, ValuedTurns, measure_health, sign_share
-from archer.metricsfile import read_metrics
 from archer.models.agent import Agent
 from archer.models.batch import EpisodeBatch
 from archer.models.critic import Critic, Values
+from archer.operations.collecting import collect_scripted
+from archer.operations.doctoring import examine
+from archer.storage.conversations import write_conversations
+from archer.storage.metricsfile import read_metrics
 from archer.types import End, Episode, Turn, Utterance
 from tests.conftest import Command
 from tests.test_offline import _config
@@ -240,7 +240,9 @@ def test_the_doctor_says_how_the_critic_is(trained: Path, tmp_path: Path, comman
 
 
 def test_the_doctor_remembers_what_the_run_logged(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer.doctoring.measure_health", lambda turns: dataclasses.replace(GOOD, q_std=0.0))
+    monkeypatch.setattr(
+        "archer.operations.doctoring.measure_health", lambda turns: dataclasses.replace(GOOD, q_std=0.0)
+    )
     assert examine(archer.load(trained), episodes=20).diagnosis.verdict is Verdict.COLLAPSED
 
 

@@ -14,11 +14,11 @@ from archer.algorithms.credit import CREDITS
 from archer.algorithms.low.spoken import siblings_advantage
 from archer.algorithms.presets import PRESETS
 from archer.config import RunConfig
+from archer.config.layers import Layer, build
 from archer.gathering import collect
 from archer.models.batch import collate
 from archer.resuming import restore
-from archer.runfolder import RunFolder
-from archer.settings import Layer, build
+from archer.storage.runfolder import RunFolder
 
 TASK: dict[str, Any] = {
     "model": {"actor": None, "critic_model": None, "tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 
 import archer
 from archer.beginning import begin_critic, load_pretrained
-from archer.checkpoint import latest_checkpoint
 from archer.config import LoraConfig, ModelConfig, RunConfig
+from archer.config.layers import overlay
 from archer.models.actor import Actor
 from archer.models.batch import EpisodeBatch, collate
 from archer.models.critic import CausalCritic
@@ -28,8 +28,8 @@ from archer.optimize import hidden_matrices
 from archer.resuming import restore
 from archer.rollout.chat import Chat
 from archer.rollout.demonstrations import to_episode
-from archer.runfolder import RunFolder
-from archer.settings import overlay
+from archer.storage.checkpoint import latest_checkpoint
+from archer.storage.runfolder import RunFolder
 from tests.chatting import fine_tune
 from tests.families import save_family
 from tests.test_chat import _game

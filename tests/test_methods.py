@@ -16,15 +16,15 @@ from safetensors.torch import load_file
 import archer
 import archer.training
 from archer.api import load_critic
-from archer.checkpoint import latest_checkpoint
-from archer.exporting import card
+from archer.operations.exporting import card
+from archer.operations.showing import overview
 from archer.replay import Replay
 from archer.resuming import restore
 from archer.rollout.best_of import play_best_of
 from archer.rollout.play import play
-from archer.runfolder import RunFolder
-from archer.showing import overview
-from archer.storage import read_shard, shard_path
+from archer.storage.checkpoint import latest_checkpoint
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard, shard_path
 from tests.conftest import Command
 from tests.test_offline import _config
 from tests.test_training import _fingerprint

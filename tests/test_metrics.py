@@ -14,7 +14,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from archer.metrics import MetricLog, at_limit, episode_metrics, make_tracker, mean_ci95
-from archer.metricsfile import read_metrics, truncate_metrics
+from archer.storage.metricsfile import read_metrics, truncate_metrics
 from archer.types import End, Episode, Turn, Utterance
 
 

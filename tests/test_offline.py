@@ -14,17 +14,17 @@ from safetensors.torch import load_file
 
 import archer
 from archer.algorithms.presets import PRESETS
-from archer.checkpoint import latest_checkpoint
 from archer.cli import main
-from archer.collecting import collect_scripted
 from archer.comparison.curves import read_run
 from archer.config import EnvConfig, RunConfig
-from archer.conversations import ConversationError, write_conversations
+from archer.config.layers import Layer, build, to_yaml
+from archer.operations.collecting import collect_scripted
 from archer.resuming import restore
 from archer.run import hold_out
-from archer.runfolder import RunFolder
-from archer.settings import Layer, build, to_yaml
-from archer.storage import read_shard, shard_path
+from archer.storage.checkpoint import latest_checkpoint
+from archer.storage.conversations import ConversationError, write_conversations
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard, shard_path
 from tests.conftest import Command
 from tests.test_learning import TASK
 from tests.test_training import _fingerprint

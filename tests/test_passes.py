@@ -13,13 +13,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from archer.beginning import begin_actor, begin_critic
 from archer.config import RunConfig
+from archer.config.layers import ConfigError, overlay
 from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.models.critic import CausalCritic
 from archer.models.encoder_critic import EncoderCritic
 from archer.models.passes import Passes, attend_by
 from archer.rollout.play import play
-from archer.settings import ConfigError, overlay
 from archer.types import Episode
 from tests.conftest import LIMITS, SAMPLING
 from tests.test_engine import GPT2, SIZES, _model

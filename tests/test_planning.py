@@ -15,6 +15,8 @@ from torch import nn
 
 from archer import devices
 from archer.config import RunConfig
+from archer.config.layers import overlay, parse_assignment
+from archer.devices.quantised import state_bytes
 from archer.planning import plan as planning
 from archer.planning.advice import advise, report
 from archer.planning.agents import read_shapes
@@ -22,8 +24,6 @@ from archer.planning.games import alike, games_of
 from archer.planning.plan import Need, Plan, plan
 from archer.planning.pretending import Pretending
 from archer.planning.room import parse_bytes
-from archer.quantised import state_bytes
-from archer.settings import overlay, parse_assignment
 from tests.conftest import Command
 from tests.worlds import TwoSteps
 

@@ -11,12 +11,12 @@ import torch
 from archer.cluster.player import Kit, Player, Weights, saved
 from archer.cluster.records import TRAINING, Work
 from archer.config import RunConfig
+from archer.config.layers import overlay
 from archer.gathering import collect
 from archer.resuming import restore
 from archer.run import Run
-from archer.runfolder import RunFolder
-from archer.settings import overlay
-from archer.storage import unpack
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import unpack
 from archer.training import train
 from archer.types import Episode
 from tests.families import save_family

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import archer
-from archer.checkpoint import load_optimizers, optimizer_state, save_tensors
 from archer.config import RunConfig
+from archer.config.layers import ConfigError, overlay
+from archer.devices.quantised import check_states
 from archer.optimize import Optimizer
-from archer.quantised import check_states
-from archer.settings import ConfigError, overlay
+from archer.storage.checkpoint import load_optimizers, optimizer_state, save_tensors
 from tests.test_training import SMALL, _fingerprint, _stop_and_resume
 
 

@@ -12,8 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import archer
-from archer.checkpoint import latest_checkpoint
-from archer.conversations import read_all
 from archer.models.actor import Actor
 from archer.models.tiny import build_tiny_actor
 from archer.rollout.demonstrations import to_episode
@@ -22,7 +20,9 @@ from archer.rollout.layouts import LAYOUTS
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
-from archer.storage import read_shard, shard_path, write_shard
+from archer.storage.checkpoint import latest_checkpoint
+from archer.storage.conversations import read_all
+from archer.storage.shards import read_shard, shard_path, write_shard
 from archer.types import End, Episode, observation_text
 from tests.test_training import _config
 from tests.worlds import Echo

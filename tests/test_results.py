@@ -12,11 +12,11 @@ import pytest
 
 from archer.comparison.curves import read_run
 from archer.config import RunConfig
+from archer.config.layers import to_yaml
 from archer.envs.twenty_questions.env import TwentyQuestions
 from archer.envs.twenty_questions.players import InformedQuestioner, guess
-from archer.files import write_json, write_text
-from archer.settings import to_yaml
-from archer.storage import read_shard
+from archer.storage.files import write_json, write_text
+from archer.storage.shards import read_shard
 
 
 def _run(path: Path, preset: str, seed: int, ends: float) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from archer.config import RunConfig
 from archer.metrics import MetricLog
-from archer.runfolder import RunFolder, RunFolderError
+from archer.storage.runfolder import RunFolder, RunFolderError
 
 
 def test_errors_of_the_work_are_not_blamed_on_the_folder(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from archer.runfolder import RunFolder\n"
+        "import sys; from pathlib import Path; from archer.storage.runfolder import RunFolder\n"
         f"with RunFolder(Path({str(tmp_path)!r})).lock():\n    print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as holder:

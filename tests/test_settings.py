@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from archer.algorithms.presets import PRESETS
-from archer.cli import settings
-from archer.commands import Train
+from archer.cli.commands import Train
+from archer.cli.training import settings
 from archer.config import RunConfig
-from archer.settings import ConfigError, Layer, build, load_yaml, overlay, parse_assignment, to_yaml
+from archer.config.layers import ConfigError, Layer, build, load_yaml, overlay, parse_assignment, to_yaml
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from archer.config import (
     RunConfig,
     TinyConfig,
 )
+from archer.operations.showing import overview
 from archer.report.console import sparkline
-from archer.showing import overview
 from tests.worlds import Guess
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from archer.storage import SCHEMA, StorageError, read_shard, write_shard
+from archer.storage.shards import SCHEMA, StorageError, read_shard, write_shard
 from archer.types import End, Episode, Observation, Turn, Utterance
 
 

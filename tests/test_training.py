@@ -22,13 +22,13 @@ import archer
 from archer import gathering, metrics, training
 from archer.api import load_critic
 from archer.beginning import gather_demonstrations
-from archer.checkpoint import latest_checkpoint
 from archer.config import RunConfig
+from archer.config.layers import load_yaml, overlay
 from archer.progress import Progress
 from archer.resuming import restore, save
-from archer.runfolder import RunFolder, RunFolderError
-from archer.settings import load_yaml, overlay
-from archer.storage import count_rows, read_shard, shard_path
+from archer.storage.checkpoint import latest_checkpoint
+from archer.storage.runfolder import RunFolder, RunFolderError
+from archer.storage.shards import count_rows, read_shard, shard_path
 from tests.conftest import Command
 from tests.worlds import Echo, Guess, TwoSteps
 

@@ -14,13 +14,13 @@ import archer
 from archer.api import load_critic
 from archer.cli import main
 from archer.config import RunConfig
-from archer.doctoring import examine_episodes
-from archer.files import write_json, write_text
+from archer.config.layers import to_yaml
 from archer.health.numbers import ValuedTurns
-from archer.playing import Advisor, Sitting
+from archer.operations.doctoring import examine_episodes
+from archer.operations.playing import Advisor, Sitting
 from archer.rollout.seat import EnvironmentFailure
-from archer.settings import to_yaml
-from archer.storage import read_shard, shard_path, write_shard
+from archer.storage.files import write_json, write_text
+from archer.storage.shards import read_shard, shard_path, write_shard
 from archer.types import End, Episode, Turn, Utterance
 from archer.view import tables
 from archer.view.critic import critic_page, pictures

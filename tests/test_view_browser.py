@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from archer.files import write_text
-from archer.runfolder import RunFolder
+from archer.storage.files import write_text
+from archer.storage.runfolder import RunFolder
 from archer.view.export import export
 from archer.view.server import create_app
 from tests.test_view import HOSTILE, run  # noqa: F401

@@ -18,6 +18,7 @@ import torch
 import archer
 from archer.beginning import begin_actor
 from archer.config import RunConfig
+from archer.config.layers import overlay
 from archer.envs.base import Environment
 from archer.models.actor import Actor
 from archer.rollout.best_of import play_best_of
@@ -26,8 +27,7 @@ from archer.rollout.engines import engine_of
 from archer.rollout.play import Limits, play
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import Speaker
-from archer.runfolder import RunFolder
-from archer.settings import overlay
+from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 from tests import fake_vllm
 from tests.chatting import fine_tune

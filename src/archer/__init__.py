@@ -11,8 +11,8 @@ from archer.types import End, Episode, Turn, Utterance
 if TYPE_CHECKING:
     from archer.api import evaluate, load
     from archer.comparison.compare import compare
-    from archer.scoring import score
-    from archer.showing import overview
+    from archer.operations.scoring import score
+    from archer.operations.showing import overview
     from archer.training import train
 
 __all__ = [
@@ -33,8 +33,8 @@ _LAZY = {
     "train": "archer.training",
     "load": "archer.api",
     "evaluate": "archer.api",
-    "score": "archer.scoring",
-    "overview": "archer.showing",
+    "score": "archer.operations.scoring",
+    "overview": "archer.operations.showing",
     "compare": "archer.comparison.compare",
 }
 

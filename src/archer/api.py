@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from archer.beginning import begin_critic, load_actor
-from archer.checkpoint import CheckpointError, latest_checkpoint, load_module
 from archer.config import RunConfig, ServerConfig
 from archer.config.engines import EngineName
 from archer.envs import Factory, make_factory, settings_name, task_name
@@ -33,8 +32,9 @@ from archer.rollout.play import Limits, host
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import Speaker
-from archer.runfolder import RunFolder
-from archer.storage import SCHEMA
+from archer.storage.checkpoint import CheckpointError, latest_checkpoint, load_module
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import SCHEMA
 from archer.types import Episode
 
 

@@ -14,9 +14,7 @@ import torch
 from transformers import AutoTokenizer
 
 from archer import devices
-from archer.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.config import ModelConfig, RunConfig
-from archer.conversations import Problem, read_all
 from archer.envs.base import Demonstrated, Environment, ScriptedGame
 from archer.envs.hosting import play_hosted
 from archer.intake import in_tokens, with_fitting_lines
@@ -34,8 +32,10 @@ from archer.rollout.layouts import LAYOUTS, layout_of
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import Speaker
-from archer.runfolder import RunFolder
-from archer.storage import read_shard
+from archer.storage.checkpoint import CheckpointError, latest_checkpoint, read_state
+from archer.storage.conversations import Problem, read_all
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard
 from archer.types import Episode
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from archer.config import RolloutConfig
-from archer.conversations import ConversationError, Problem, listed, problem_of, refuse
 from archer.envs.base import ScriptedGame
 from archer.rollout.demonstrations import to_episode
 from archer.rollout.history import HISTORIES
 from archer.rollout.layouts import LAYOUTS, layout_of
+from archer.storage.conversations import ConversationError, Problem, listed, problem_of, refuse
 from archer.types import Episode
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from archer import devices
 from archer.evaluation import evaluate_actor
-from archer.files import write_json
 from archer.metrics import episode_metrics
 from archer.progress import Progress
 from archer.report.curve import plot_curve
 from archer.run import Run
-from archer.runfolder import RunFolder
-from archer.storage import count_rows, read_shard, write_shard
+from archer.storage.files import write_json
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import count_rows, read_shard, write_shard
 from archer.types import Episode
 
 

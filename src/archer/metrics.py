@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from archer.metricsfile import read_metrics
+from archer.storage.metricsfile import read_metrics
 from archer.types import End, Episode
 
 Scalars = Mapping[str, float]

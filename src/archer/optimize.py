@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from archer import devices
-from archer.quantised import adamw
-from archer.sharding import full, put_away
+from archer.devices.quantised import adamw
+from archer.devices.sharding import full, put_away
 
 
 class Optimizer:

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from archer import devices
 from archer.algorithms.high import HIGH_LEVELS
 from archer.beginning import Beginning, load_actor
-from archer.checkpoint import (
+from archer.config import RunConfig
+from archer.devices.sharding import full_state, sharded_parts, take_over
+from archer.envs import Factory
+from archer.models.actor import Actor
+from archer.models.agent import Agent
+from archer.optimize import Optimizer
+from archer.rollout.engines import engine_of
+from archer.run import Run, assemble, attach_anchor, keep_demonstrations, prepare
+from archer.storage.checkpoint import (
     CheckpointError,
     latest_checkpoint,
     load_module,
@@ -22,17 +30,9 @@ from archer.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from archer.config import RunConfig
-from archer.envs import Factory
-from archer.files import write_json
-from archer.models.actor import Actor
-from archer.models.agent import Agent
-from archer.optimize import Optimizer
-from archer.rollout.engines import engine_of
-from archer.run import Run, assemble, attach_anchor, keep_demonstrations, prepare
-from archer.runfolder import RunFolder
-from archer.sharding import full_state, sharded_parts, take_over
-from archer.storage import read_shard, shard_path
+from archer.storage.files import write_json
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard, shard_path
 from archer.types import Episode
 
 

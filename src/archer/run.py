@@ -13,6 +13,8 @@ from archer import devices
 from archer.algorithms.target_values import KeptValues
 from archer.beginning import begin_critic, load_actor
 from archer.config import RunConfig
+from archer.devices.quantised import check_states
+from archer.devices.sharding import copy_of
 from archer.envs import Factory, make_factory, task_name
 from archer.envs.base import Environment
 from archer.envs.hosting import Hosting
@@ -23,7 +25,6 @@ from archer.models.agent import Agent, make_optimizer
 from archer.models.critic import Critic
 from archer.models.placing import cut
 from archer.models.token_baseline import TokenBaseline
-from archer.quantised import check_states
 from archer.replay import Replay
 from archer.rollout.best_of import player_of
 from archer.rollout.company import Company
@@ -31,11 +32,10 @@ from archer.rollout.layouts import layout_of
 from archer.rollout.play import Limits, host
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
+from archer.rollout.sharing import play_shared
 from archer.rollout.siblings import SiblingSampler
 from archer.rollout.speaking import Speaker
-from archer.runfolder import RunFolder
-from archer.sharding import copy_of
-from archer.sharing import play_shared
+from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 
 START = "000000"

@@ -21,7 +21,6 @@ from archer.beginning import Beginning, begin
 from archer.cluster.company import playing_on
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
-from archer.conversations import skipping
 from archer.envs import Factory, make_factory, settings_name, task_name
 from archer.envs.base import Environment
 from archer.gathering import gathering
@@ -34,8 +33,9 @@ from archer.resuming import inherit, restore, save
 from archer.rollout.company import Company, Games
 from archer.rollout.demonstrations import count_steps
 from archer.run import NO_TASK, Run, assemble, attach_anchor, hold_out, keep_demonstrations, prepare, settle
-from archer.runfolder import RunFolder
-from archer.storage import shard_path, write_shard
+from archer.storage.conversations import skipping
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import shard_path, write_shard
 from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be

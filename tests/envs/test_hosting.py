@@ -17,10 +17,10 @@ from typing import Any, cast
 import pytest
 from tests.worlds import Echo, Misbehaving
 
-from archer.collecting import collect_scripted
 from archer.envs.base import Environment, close
 from archer.envs.faults import Fault
 from archer.envs.hosting import Hosting
+from archer.operations.collecting import collect_scripted
 
 
 class Later:

@@ -22,8 +22,8 @@ from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.rollout.company import Games
 from archer.rollout.seat import Faults, Tally
-from archer.runfolder import RunFolder
-from archer.storage import read_shard, unpack
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard, unpack
 from archer.types import Episode
 
 GOODBYE_S = 5.0

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from archer.files import write_text
+from archer.storage.files import write_text
 
 
 class Journal:

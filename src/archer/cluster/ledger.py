@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from archer.cluster.journal import Journal
 from archer.cluster.records import TRAINING, Delivery, Entry, Terms, Work, chunk_path
-from archer.files import replacing
+from archer.storage.files import replacing
 
 Verdict = Literal["kept", "duplicate", "stale"]
 

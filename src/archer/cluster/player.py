@@ -24,7 +24,7 @@ from archer.rollout.play import Limits, host
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults
 from archer.run import prepare
-from archer.storage import pack
+from archer.storage.shards import pack
 
 POLICY = "policy"
 

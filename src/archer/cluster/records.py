@@ -53,7 +53,7 @@ class Delivery:
     iteration: int
     """Iterations that these weights had learned from."""
     shard: bytes
-    """The episodes, as `archer.storage` packs them."""
+    """The episodes, as `archer.storage.shards` packs them."""
     tally: Mapping[str, Any]
     """What failed in their environments, see `Faults.tally`."""
     seconds: float

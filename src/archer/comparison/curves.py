@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from archer.comparison.intervals import Floats
 from archer.config import RunConfig
-from archer.runfolder import RunFolder
+from archer.storage.runfolder import RunFolder
 
 Axis = Literal["games", "turns", "tokens", "seconds"]
 AXES: tuple[Axis, ...] = get_args(Axis)

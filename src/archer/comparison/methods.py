@@ -12,7 +12,7 @@ import numpy as np
 
 from archer.comparison.curves import AXES, Axis, RunCurve
 from archer.comparison.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
-from archer.settings import flatten, to_dict
+from archer.config.layers import flatten, to_dict
 
 NOT_THE_METHOD = (
     "preset", "seed", "device", "threads", "keep_checkpoints", "env", "eval.every", "eval.games", "eval.final_games",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from archer.config import OptimizerConfig
+from archer.devices.sharding import take_over
 from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.models.token_baseline import TokenBaseline
 from archer.optimize import Optimizer
-from archer.sharding import take_over
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:

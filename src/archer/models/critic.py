@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from archer import devices
+from archer.devices.sharding import copy_of
 from archer.models.actor import Actor, token_logprobs
 from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
 from archer.models.lora import decoder_copy, inside
 from archer.models.passes import Passes
-from archer.sharding import copy_of
 from archer.types import Episode
 
 TWIN = 2

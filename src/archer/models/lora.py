@@ -13,8 +13,8 @@ from torch import nn
 from transformers import GenerationConfig
 
 from archer.config import LoraConfig
+from archer.devices.sharding import copy_of, put_together
 from archer.extras import need
-from archer.sharding import copy_of, put_together
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."

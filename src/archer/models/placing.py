@@ -6,10 +6,10 @@ from torch import nn
 from torch.utils._pytree import register_dataclass
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from archer.devices.sharding import shard, sharded_parts
 from archer.models.actor import Actor
 from archer.models.critic import Values
 from archer.models.lora import Adapted
-from archer.sharding import shard, sharded_parts
 
 register_dataclass(Values)  # so that the way back through a critic in shards is found from what it returns
 

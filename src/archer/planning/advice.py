@@ -8,12 +8,12 @@ from typing import Any
 
 from archer import devices
 from archer.config import RunConfig
+from archer.config.layers import overlay, parse_assignment
 from archer.envs.base import Environment
 from archer.planning.agents import read_shapes
 from archer.planning.games import Games, games_of
 from archer.planning.plan import Plan, plan
 from archer.planning.room import SPARE, memory_of, parse_bytes
-from archer.settings import overlay, parse_assignment
 
 WORTHWHILE = 0.01
 """Share of the peak that a change has to take off the largest phase to be told."""

@@ -20,6 +20,7 @@ from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.supervised import clone
 from archer.algorithms.target_values import KeptValues
 from archer.config import ClusterConfig, OptimizerConfig, RunConfig, SupervisedConfig
+from archer.devices.sharding import copy_of, put_together
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.models.batch import collate
@@ -35,7 +36,6 @@ from archer.replay import Replay
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import ROWS, SiblingSampler
 from archer.run import equip, settle
-from archer.sharding import copy_of, put_together
 from archer.types import moment
 
 T = TypeVar("T")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from archer import devices
+from archer.devices.sharding import put_together
 from archer.models.actor import Actor
 from archer.rollout.backends import Backend, CompiledBackend, Places, Scoring, Store, TorchBackend, backend_for
 from archer.rollout.cache import SlotCache
@@ -19,7 +20,6 @@ from archer.rollout.engine import TOKENS_AT_ONCE
 from archer.rollout.fused import FusedDecoder, Gpt2Decoder, LlamaDecoder
 from archer.rollout.sampling import Sampling
 from archer.rollout.siblings import SiblingSampler, conversations
-from archer.sharding import put_together
 from archer.types import Ids, Utterance
 
 

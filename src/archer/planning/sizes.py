@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from archer.config import OptimizerConfig
+from archer.devices.quantised import state_bytes
+from archer.devices.sharding import own
 from archer.models.agent import make_optimizer
 from archer.optimize import Optimizer
-from archer.quantised import state_bytes
-from archer.sharding import own
 
 
 def given_back(network: nn.Module, part: OptimizerConfig) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from archer.comparison.compare import Comparison
-from archer.files import replacing, write_json
 from archer.report.comparison_tables import as_json, axis_name
+from archer.storage.files import replacing, write_json
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Six of Okabe and Ito's colours, which the colour-blind tell apart; yellow is too pale for a line on white."""

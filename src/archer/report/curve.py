@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from archer.files import replacing
+from archer.storage.files import replacing
 
 
 def plot_curve(

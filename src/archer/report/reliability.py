@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from archer.files import replacing
 from archer.health.numbers import Numbers, ValuedTurns
+from archer.storage.files import replacing
 
 BINS = 10
 

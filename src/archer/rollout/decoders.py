@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
+from archer.devices.sharding import copy_of, take_over
 from archer.models.actor import Actor
 from archer.rollout.attention import reading_slots, register
 from archer.rollout.backends import CompiledBackend, Ints, Places, backend_for
 from archer.rollout.cache import SlotCache
 from archer.rollout.fused import Gpt2Decoder, LlamaDecoder, alive
-from archer.sharding import copy_of, take_over
 
 
 class Decoder(Protocol):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from archer import devices
+from archer.devices.sharding import put_together
 from archer.models.actor import Actor
 from archer.rollout.decoders import refresh
 from archer.rollout.engine import Engine
 from archer.rollout.sampling import Sampling
-from archer.sharding import put_together
 from archer.types import Episode, Ids, Utterance
 
 NOTHING: Ids = np.zeros(0, np.int32)

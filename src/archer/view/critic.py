@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from archer.doctoring import examine_episodes
 from archer.health.numbers import Numbers, ValuedTurns
+from archer.operations.doctoring import examine_episodes
 from archer.report.health import HEADLINES, health_numbers
 from archer.report.reliability import reliability_bins
 from archer.types import Episode, observation_text

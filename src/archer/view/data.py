@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archer.config.layers import flatten, to_dict
 from archer.extras import need
-from archer.runfolder import RunFolder
-from archer.settings import flatten, to_dict
+from archer.storage.runfolder import RunFolder
 from archer.types import Episode, Turn
 
 if TYPE_CHECKING:
-    from archer.scoring import Score
+    from archer.operations.scoring import Score
     from archer.view.judging import Judge
 
 SOURCES = {
@@ -148,7 +148,7 @@ class RunView:
 
     def read(self, source: str, iteration: int, row: int, count: int) -> list[Episode]:
         """``count`` games of a shard from ``row`` on; LookupError where they are not."""
-        from archer.storage import read_rows
+        from archer.storage.shards import read_rows
 
         if source not in SOURCES:
             raise LookupError(f"there are no games {source!r}")

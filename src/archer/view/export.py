@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from archer.files import write_text
 from archer.progress import Progress
+from archer.storage.files import write_text
 from archer.view.critic import critic_page
 from archer.view.data import Query, RunView, differences
 from archer.view.server import STATIC

@@ -10,10 +10,10 @@ from threading import RLock
 from typing import Any
 
 from archer.api import load, load_critic
-from archer.checkpoint import CheckpointError
 from archer.models.critic import Critic
-from archer.playing import Advisor, Candidate
-from archer.scoring import Score, score_episodes
+from archer.operations.playing import Advisor, Candidate
+from archer.operations.scoring import Score, score_episodes
+from archer.storage.checkpoint import CheckpointError
 from archer.types import Episode, Ids
 from archer.view.data import number
 

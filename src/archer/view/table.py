@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from archer.playing import Candidate, Person, Sitting, favourite, hosted, opening
+from archer.operations.playing import Candidate, Person, Sitting, favourite, hosted, opening
 from archer.types import Utterance
 from archer.view.data import number, told
 from archer.view.judging import Judge, by_rank, ranked

@@ -1,84 +1,26 @@
-"""The `archer` command: train, plan, evaluate, play, collect, export, score, doctor, compare, bench, envs, …."""
+"""What the `archer` command does to train: its settings, the run, what memory that will need, a cluster to try."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
 
-import tyro
 from rich.console import Console
 
 from archer.algorithms.presets import PRESETS
-from archer.commands import (
-    Bench,
-    CheckEnv,
-    ClusterDemo,
-    Collect,
-    Command,
-    Compare,
-    Doctor,
-    Envs,
-    Evaluate,
-    Export,
-    Plan,
-    Play,
-    Presets,
-    Score,
-    Settings,
-    Show,
-    Train,
-    View,
-)
+from archer.cli.commands import ClusterDemo, Plan, Settings, Train
 from archer.config import RunConfig
-from archer.conversations import check_file
-from archer.envcommands import check_env, envs, play, presets
+from archer.config.layers import Layer, build, parse_assignment, read_yaml, to_dict, to_yaml
 from archer.envs import make_factory
-from archer.envs.base import ContractError
-from archer.launch import EndedElsewhere, launched, reports
+from archer.launch import reports
 from archer.report.console import interval, print_table, render_game
-from archer.runcommands import bench, collect, compare, doctor, evaluate, export, score, show_run
-from archer.runfolder import RunFolder
-from archer.settings import Layer, build, parse_assignment, read_yaml
-from archer.view import view
+from archer.storage.conversations import check_file
+from archer.storage.runfolder import RunFolder
 
 CHUNK = 16
 """Games that a player is handed at once, where nothing else is said: from so many on, matrix products are quick."""
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command."""
-    command: Command = tyro.cli(Command, args=arguments, prog="archer", description=__doc__)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        if launched() > 1 and not isinstance(command, Train):
-            raise ValueError("only `archer train` works in several processes; run this without torchrun")
-        _RUNNERS[type(command)](command)
-    except EndedElsewhere as error:
-        if str(error):
-            _fail(f"{error}{_how_to_go_on(command)}", 1)
-        sys.exit(1)
-    except (ValueError, ContractError, RuntimeError, OSError, FloatingPointError) as error:
-        _fail(str(error), 2 if isinstance(error, ValueError) else 1)
-    except EOFError:
-        _fail("stopped: the input is at its end", 130)
-    except KeyboardInterrupt:
-        if not reports():
-            sys.exit(130)
-        _fail(f"stopped{_how_to_go_on(command)}", 130)
-
-
-def _how_to_go_on(command: Command) -> str:
-    if not isinstance(command, Train):
-        return ""
-    folder = command.resume or command.run
-    if not any(folder.glob("checkpoints/[0-9]*")):
-        return "\nThere is no checkpoint yet, so it has to begin anew"
-    where = f"{folder}" + (f" --cluster {command.cluster}" if command.cluster else "")
-    return f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
 
 
 def settings(command: Settings) -> RunConfig:
@@ -110,7 +52,7 @@ def settings(command: Settings) -> RunConfig:
     return build(base, layers)
 
 
-def _train(command: Train) -> None:
+def train(command: Train) -> None:
     if command.resume is not None:
         for part in dataclasses.fields(Settings):
             if getattr(command, part.name) != part.default:
@@ -120,8 +62,6 @@ def _train(command: Train) -> None:
                 )
     config = settings(command) if command.resume is None else RunFolder.open(command.resume).config()
     if command.show:
-        from archer.settings import to_yaml
-
         if reports():
             print(to_yaml(config), end="")
         return
@@ -132,18 +72,17 @@ def _train(command: Train) -> None:
             check_file(Path(name))
     if command.workers is not None and command.cluster is None:
         raise ValueError("--workers: players are of runs on a cluster: add --cluster (threads are rollout.workers)")
+    from archer import training
     from archer.cluster.joining import Cluster
     from archer.measuring import examples
     from archer.metrics import make_tracker
     from archer.progress import Progress
-    from archer.settings import to_dict
-    from archer.training import train
 
     folder = command.resume or command.run
     trackers = tuple(make_tracker(name, folder.name, to_dict(config)) for name in command.tracker)
     cluster = None if command.cluster is None else Cluster(command.cluster, command.workers)
     with Progress(quiet=command.json) as progress:
-        summary = train(
+        summary = training.train(
             config, folder, resume=command.resume is not None, progress=progress, trackers=trackers, cluster=cluster
         )
     if not reports():
@@ -172,7 +111,7 @@ def _train(command: Train) -> None:
     print_table(console, f"\n{summary.task}", rows)
 
 
-def _plan(command: Plan) -> None:
+def plan(command: Plan) -> None:
     for name, number in (("devices", command.devices), ("turns", command.turns), ("tokens", command.tokens)):
         if number is not None and number < 1:
             raise ValueError(f"--{name} must be at least 1, got {number}")
@@ -190,8 +129,8 @@ def _plan(command: Plan) -> None:
         print_plan(Console(), found)
 
 
-def _cluster_demo(command: ClusterDemo) -> None:
-    _train(
+def cluster_demo(command: ClusterDemo) -> None:
+    train(
         Train(
             run=command.run, env=command.env, set=command.set, json=command.json,
             cluster="local", workers=command.workers,
@@ -202,32 +141,3 @@ def _cluster_demo(command: ClusterDemo) -> None:
     surely = after - summary["return_ci95"] > before + summary["start_ci95"]
     verdict = "it learned" if surely else "it did not learn for sure: the intervals of before and after overlap"
     print(f"{command.workers} players in a cluster of their own: {verdict}", file=sys.stderr)
-
-
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    print(f"archer: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-_RUNNERS: dict[type, Any] = {
-    Train: _train,
-    Plan: _plan,
-    ClusterDemo: _cluster_demo,
-    Evaluate: evaluate,
-    Play: play,
-    CheckEnv: check_env,
-    Collect: collect,
-    Export: export,
-    Score: score,
-    Show: show_run,
-    View: view,
-    Doctor: doctor,
-    Compare: compare,
-    Bench: bench,
-    Envs: envs,
-    Presets: presets,
-}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from archer.api import load, load_critic
-from archer.checkpoint import CheckpointError
+from archer.operations.scoring import score_episodes
 from archer.report.notebook import Ratings, curves_html, episode_html, facts_html
-from archer.runfolder import RunFolder
-from archer.scoring import score_episodes
-from archer.storage import read_shard
+from archer.storage.checkpoint import CheckpointError
+from archer.storage.runfolder import RunFolder
+from archer.storage.shards import read_shard
 from archer.types import Episode
 
 CURVES = {

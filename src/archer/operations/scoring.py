@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from archer.api import LoadedRun, load_critic
-from archer.conversations import Problem
 from archer.envs.base import ScriptedGame
 from archer.intake import in_tokens
 from archer.models.critic import Critic, values_in_parts
 from archer.progress import Progress
+from archer.storage.conversations import Problem
 from archer.types import Episode
 
 

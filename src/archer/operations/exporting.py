@@ -9,9 +9,9 @@ from typing import Any
 
 from archer.api import LoadedRun, load
 from archer.beginning import PRECISIONS
-from archer.files import sync
 from archer.models.actor import Actor
 from archer.models.lora import Adapted
+from archer.storage.files import sync
 
 
 def export(run: Path, out: Path, *, merge: bool) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 
 from archer import devices
+from archer.devices.sharding import put_together
 from archer.envs.base import Environment
 from archer.models.actor import Actor
 from archer.rollout.play import Limits
 from archer.rollout.seat import Faults
-from archer.sharding import put_together
-from archer.storage import pack, unpack
+from archer.storage.shards import pack, unpack
 from archer.types import Episode
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from archer.config import RunConfig
-from archer.files import write_text
-from archer.metricsfile import read_metrics, truncate_metrics
-from archer.settings import load_yaml, to_yaml
+from archer.config.layers import load_yaml, to_yaml
+from archer.storage.files import write_text
+from archer.storage.metricsfile import read_metrics, truncate_metrics
 
 
 class RunFolderError(RuntimeError):

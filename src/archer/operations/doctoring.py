@@ -15,9 +15,9 @@ from archer.health.critic import value_turns
 from archer.health.diagnosis import Diagnosis, diagnose
 from archer.health.numbers import Health, ValuedTurns, measure_health
 from archer.models.critic import Critic
+from archer.operations.scoring import recorded_episodes
 from archer.progress import Progress
 from archer.rollout.play import host
-from archer.scoring import recorded_episodes
 from archer.types import Episode
 
 EPISODES = 200

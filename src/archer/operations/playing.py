@@ -16,12 +16,12 @@ from archer.envs import Factory
 from archer.envs.base import Environment, check_reset, check_step, close
 from archer.envs.hosting import Hosting
 from archer.models.critic import Critic
+from archer.operations.scoring import Score, score_episodes
 from archer.report.console import observation_line, printable
 from archer.rollout.decoders import refresh
 from archer.rollout.play import Rules, begin, host, take_turn
 from archer.rollout.seat import Faults, Seat
 from archer.rollout.siblings import SiblingSampler
-from archer.scoring import Score, score_episodes
 from archer.types import End, Episode, Ids, Observation, Turn, Utterance, moment
 
 

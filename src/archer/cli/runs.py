@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from archer.commands import Bench, Collect, Compare, Doctor, Evaluate, Export, Score, Show
-from archer.conversations import Problem, check_free_to_write, read_all, skipping, write_conversations
-from archer.envcommands import check_best_of, check_episodes
+from archer.cli.checks import check_best_of, check_episodes
+from archer.cli.commands import Bench, Collect, Compare, Doctor, Evaluate, Export, Score, Show, View
 from archer.envs import make_factory
 from archer.progress import Progress
 from archer.report.console import show
+from archer.storage.conversations import Problem, check_free_to_write, read_all, skipping, write_conversations
 
 
 def evaluate(command: Evaluate) -> None:
@@ -37,7 +37,7 @@ def collect(command: Collect) -> None:
     """Let somebody play, and keep the conversations."""
     check_free_to_write(command.out)
     check_episodes(command.episodes)
-    from archer.collecting import PLAYERS, collect_run, collect_scripted
+    from archer.operations.collecting import PLAYERS, collect_run, collect_scripted
 
     played_by = command.what
     with Progress(quiet=command.json) as progress:
@@ -63,7 +63,7 @@ def collect(command: Collect) -> None:
 
 def export(command: Export) -> None:
     """Write a policy out for others."""
-    from archer import exporting
+    from archer.operations import exporting
 
     show("Exported", exporting.export(command.run, command.out, merge=command.merge), as_json=command.json)
 
@@ -71,8 +71,8 @@ def export(command: Export) -> None:
 def score(command: Score) -> None:
     """Say what every utterance of given conversations is worth."""
     games, malformed = read_all([command.file], skip=command.skip_malformed, rewarded=False)
-    from archer import scoring
     from archer.api import load, load_critic
+    from archer.operations import scoring
     from archer.report.console import render_scores
 
     run = load(command.run)
@@ -106,8 +106,8 @@ def _left_out(problems: Sequence[Problem]) -> dict[str, Any]:
 
 def show_run(command: Show) -> None:
     """A run at a glance."""
+    from archer.operations.showing import overview
     from archer.report.console import print_overview
-    from archer.showing import overview
 
     if command.games < 0:
         raise ValueError(f"--games must not be negative, got {command.games}")
@@ -117,6 +117,28 @@ def show_run(command: Show) -> None:
         print(json.dumps({**found.facts, "metrics": last}))
     else:
         print_overview(Console(), found.facts, found.curves, found.games)
+
+
+def view(command: View) -> None:
+    """Write runs to one HTML file, or serve them until stopped."""
+    from archer.comparison.curves import find_runs
+    from archer.view.data import MOST
+
+    if not 0 <= command.games <= MOST:
+        raise ValueError(f"--games must be from 0 to {MOST}, got {command.games}")
+    if command.export is not None and not command.export.parent.is_dir():
+        raise ValueError(f"--export: there is no folder {command.export.parent}; make it first")
+    runs = find_runs(command.runs)
+    if command.export is not None:
+        from archer.view.export import export as write_page
+
+        with Progress() as progress:
+            write_page(runs, command.export, command.games, progress)
+        print(command.export)
+        return
+    from archer.view.server import serve
+
+    serve(runs, command.port, lambda address: print(f"{address}  (Ctrl+C ends it)", flush=True))
 
 
 def doctor(command: Doctor) -> None:
@@ -137,10 +159,10 @@ def doctor(command: Doctor) -> None:
         raise ValueError("--skip-malformed is for conversations of a file: name it with --file, or leave the flag out")
     games, malformed = read_all([command.file], skip=command.skip_malformed) if command.file else ([], [])
     from archer.api import load, load_critic
-    from archer.doctoring import EPISODES, examine, examine_episodes
+    from archer.operations.doctoring import EPISODES, examine, examine_episodes
+    from archer.operations.scoring import recorded_episodes
     from archer.report.health import render_health
     from archer.report.reliability import plot_reliability
-    from archer.scoring import recorded_episodes
 
     run = load(command.run)
     problems: list[Problem] = []

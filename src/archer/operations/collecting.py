@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archer.api import LoadedRun
-from archer.conversations import from_episode
 from archer.envs import Factory
 from archer.envs.base import Demonstrated, Environment, ScriptedGame, ScriptedTask
 from archer.envs.hosting import play_hosted
 from archer.progress import Progress
 from archer.rollout.play import host
+from archer.storage.conversations import from_episode
 
 PLAYERS = ("demonstrator", "reference")
 """Scripted players that a task may bring."""

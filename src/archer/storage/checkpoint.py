@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from archer.files import sync, write_json
-from archer.quantised import is_quantised, restore
-from archer.sharding import cut_like, full
+from archer.devices.quantised import is_quantised, restore
+from archer.devices.sharding import cut_like, full
+from archer.storage.files import sync, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from archer.files import write_text
+from archer.storage.files import write_text
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

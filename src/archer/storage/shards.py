@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from archer.files import replacing
+from archer.storage.files import replacing
 from archer.types import End, Episode, Ids, Observation, Turn, Utterance
 
 _TURN = [

@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from archer.algorithms.presets import PRESETS
-from archer.commands import CheckEnv, Envs, Play, Presets
+from archer.cli.checks import check_best_of
+from archer.cli.commands import CheckEnv, Envs, Play, Presets
+from archer.config.layers import parse_assignment
 from archer.envs import ADAPTERS, ENVS, make_factory
 from archer.envs.base import close
 from archer.envs.hosting import Hosting
 from archer.progress import Progress
 from archer.report.console import printable, show
-from archer.settings import parse_assignment
 
 COLOURS = {"ok": "green", "note": "yellow", "error": "red"}
 
@@ -62,18 +63,6 @@ def check_env(command: CheckEnv) -> None:
         sys.exit(1)
 
 
-def check_episodes(count: int) -> None:
-    """Refuse fewer games than one."""
-    if count < 1:
-        raise ValueError(f"--episodes must be at least 1, got {count}")
-
-
-def check_best_of(count: int) -> None:
-    """Refuse to choose among fewer than no utterances."""
-    if count < 0:
-        raise ValueError(f"--best-of must not be negative, got {count}")
-
-
 def play(command: Play) -> None:
     """Play in the terminal, on either side."""
     check_best_of(command.best_of)
@@ -81,7 +70,7 @@ def play(command: Play) -> None:
         raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
     if command.env is not None and command.side == "agent":
         raise ValueError("--env is for --side env: playing the agent, name the environment alone")
-    from archer.playing import play_as_agent, play_as_environment
+    from archer.operations.playing import play_as_agent, play_as_environment
 
     console = Console()
     if command.side == "agent":

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from archer.envs.base import LARGEST_REWARD, ScriptedGame
-from archer.files import replacing
-from archer.storage import is_shard, read_shard
+from archer.storage.files import replacing
+from archer.storage.shards import is_shard, read_shard
 from archer.types import Episode, Observation
 
 SUFFIXES = (".jsonl", ".parquet")

@@ -1,0 +1,1 @@
+"""What lies on a disk, never half-written, never unpickled: runs, their episodes, checkpoints, metrics; logs."""
