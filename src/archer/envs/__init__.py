@@ -57,7 +57,10 @@ ENVS: dict[str, EnvSpec] = {
     "web-shop": EnvSpec(
         WebShop,
         "Buy what is wanted in a small web shop: search[...] and click[...], ten actions.",
-        {"rollout": {"layout": "plain", "utterance_tokens": 24, "max_tokens": 1024}},
+        {
+            "supervised": {"epochs": 3},  # after one it clicks on what is not there
+            "rollout": {"layout": "plain", "utterance_tokens": 24, "max_tokens": 1024},
+        },
     ),
     "twenty-questions": EnvSpec(
         TwentyQuestions,
