@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,6 +25,7 @@ from archer.api import load_critic
 from archer.beginning import gather_demonstrations
 from archer.config import RunConfig
 from archer.config.layers import load_yaml, overlay
+from archer.measuring import short_of_demonstrations
 from archer.progress import Progress
 from archer.resuming import restore, save
 from archer.storage.checkpoint import latest_checkpoint
@@ -177,9 +179,32 @@ def test_the_run_folder_holds_what_it_promises(uninterrupted: Path) -> None:
     rows = RunFolder(uninterrupted).metrics()
     assert [row["games"] for row in rows] == [0, 0, 16, 32, 48, 64]
     assert [row.get("eval/reference_return") for row in rows] == [1.0, 1.0, None, None, None, None]
+    shown = np.mean([game.return_ for game in read_shard(RunFolder(uninterrupted).demonstrations_file)])
+    assert [row.get("demonstrations/return_mean") for row in rows] == [pytest.approx(shown)] + 5 * [None]
     assert all(0 < row["rollout/entropy"] < 10 for row in rows[2:])
     assert "actor/loss" not in rows[2] and "actor/loss" in rows[3]  # the first iteration is warm-up
     assert not [path for path in uninterrupted.rglob("*") if path.suffix in (".pkl", ".pt", ".bin", ".tmp")]
+
+
+def test_a_clone_that_cannot_do_what_it_was_shown_is_told_of() -> None:
+    shown = {"demonstrations/return_mean": 0.6, "demonstrations/return_ci95": 0.03}
+    clone = {
+        "eval/return_mean": 0.54,
+        "eval/return_ci95": 0.04,
+    }  # .06 apart, of which √(.03² + .04²) = .05 may be chance
+    said = short_of_demonstrations(shown | clone, 2)
+    assert "0.54 ± 0.04" in said and "0.60" in said and "supervised.epochs=2" in said
+    assert not short_of_demonstrations(shown | clone | {"eval/return_mean": 0.56}, 2)
+    assert not short_of_demonstrations(clone, 2)  # nobody knows what the demonstrations returned
+
+
+def test_what_the_demonstrations_returned_is_told_beside_the_clone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _config(iterations=0, supervised={"epochs": 1, "lr": 1e-9, "matrix_lr": 0.0})
+    summary = archer.train(config, tmp_path / "run", progress=Progress())
+    assert summary.demonstrations_return == pytest.approx(0.25, abs=0.2)  # one word of four, in 64 games
+    assert "More passes over them may help (supervised.epochs=1)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_encoder_critic_trains_too(tmp_path: Path) -> None:

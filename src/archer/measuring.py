@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from archer import devices
 from archer.evaluation import evaluate_actor
-from archer.metrics import episode_metrics
+from archer.metrics import episode_metrics, mean_ci95
 from archer.progress import Progress
 from archer.report.curve import plot_curve
 from archer.run import Run
@@ -27,6 +30,29 @@ def measure(run: Run, games: int, report: Callable[[int], None] = lambda games: 
         policy_version=run.agent.policy_version, player=run.player(run.config.eval.best_of),
         report=report,
     )  # fmt: skip
+
+
+def demonstrations_metrics(demonstrations: Sequence[Episode]) -> dict[str, float]:
+    """What the demonstrations returned, with its 95 % interval; nothing where there are none or nobody knows."""
+    returns = [episode.return_ for episode in demonstrations]
+    if not returns or not np.isfinite(returns).all():
+        return {}
+    mean, half_width = mean_ci95(returns)
+    return {"demonstrations/return_mean": mean, "demonstrations/return_ci95": half_width}
+
+
+def short_of_demonstrations(found: Mapping[str, float], epochs: int) -> str:
+    """What to tell the user of a clone that returns less than what it was cloned from in ``epochs`` passes; nothing
+    where that may be chance. ``found`` are the metrics of iteration 0."""
+    if not {"eval/return_mean", "demonstrations/return_mean"} <= found.keys():
+        return ""
+    clone, shown = found["eval/return_mean"], found["demonstrations/return_mean"]
+    if shown - clone <= math.hypot(found["eval/return_ci95"], found["demonstrations/return_ci95"]):
+        return ""
+    return (
+        f"The agent returns {clone:.2f} ± {found['eval/return_ci95']:.2f}, the demonstrations that it was cloned from "
+        f"{shown:.2f}: it cannot do yet what it was shown. More passes over them may help (supervised.epochs={epochs})"
+    )
 
 
 @dataclass(frozen=True)
@@ -50,6 +76,8 @@ class Summary:
     games: int
     """Games played for training, warm-up and the runs that this one goes on from included."""
     demonstrations: int
+    demonstrations_return: float | None
+    """Mean return of the demonstrations, None where nobody knows it."""
     skipped: int
     """Malformed conversations that were left out of the demonstrations."""
     curve: str | None
@@ -66,7 +94,16 @@ def finish(run: Run, progress: Progress) -> Summary:
 
 def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
     outcome = {} if episodes is None else _outcome(run, episodes)
-    measured = "start_return", "start_ci95", "return_mean", "return_ci95", "reference_return", "gap_closed", "curve"
+    measured = (
+        "start_return",
+        "start_ci95",
+        "return_mean",
+        "return_ci95",
+        "reference_return",
+        "gap_closed",
+        "curve",
+        "demonstrations_return",
+    )
     summary = Summary(
         run=str(run.folder.path),
         task=run.task,
@@ -102,6 +139,7 @@ def _outcome(run: Run, episodes: Sequence[Episode]) -> dict[str, Any]:
         "return_ci95": after["eval/return_ci95"],
         "reference_return": best,
         "gap_closed": (after["eval/return_mean"] - before["eval/return_mean"]) / gap if gap else None,
+        "demonstrations_return": before.get("demonstrations/return_mean"),
         "curve": str(run.folder.curve_file),
     }
 

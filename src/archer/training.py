@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from archer.envs.base import Environment
 from archer.gathering import gathering
 from archer.health.critic import critic_health
 from archer.launch import launched
-from archer.measuring import Summary, finish, measure
+from archer.measuring import Summary, demonstrations_metrics, finish, measure, short_of_demonstrations
 from archer.metrics import MetricLog, NoLog, Tracker, at_limit, episode_metrics
 from archer.progress import Progress
 from archer.resuming import inherit, restore, save
@@ -148,7 +149,11 @@ def start(
             seed=[config.seed, 0, CRITIC_START], report=progress.advance,
         )  # fmt: skip
     spent = time.perf_counter() - began
-    _measure_before_games(run, log, progress, "the start", folder.path / "start.parquet", spent)
+    found = _measure_before_games(
+        run, log, progress, "the start", folder.path / "start.parquet", spent, demonstrations_metrics(demonstrations)
+    )
+    if cloned and (hint := short_of_demonstrations(found, config.supervised.epochs)):
+        progress.message(hint)
     if judged and config.actor_start.epochs:
         began = time.perf_counter()
         progress.stage("actor start", count_steps(learned, config.actor_start))
@@ -167,15 +172,26 @@ def start(
     return run
 
 
-def _measure_before_games(run: Run, log: MetricLog, progress: Progress, what: str, shard: Path, seconds: float) -> None:
-    """Evaluate the agent; ``seconds`` is what it took to get from the supervised start to here."""
-    if run.make_env is not None:
-        progress.stage(f"measuring {what}", run.config.eval.final_games, unit="games")
-        episodes = measure(run, run.config.eval.final_games, progress.count)
-        _keep(shard, episodes, 0)
-        best = run.reference_return
-        found = episode_metrics(episodes, "eval") | ({} if best is None else {"eval/reference_return": best})
-        log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
+def _measure_before_games(
+    run: Run,
+    log: MetricLog,
+    progress: Progress,
+    what: str,
+    shard: Path,
+    seconds: float,
+    known: Mapping[str, float] = MappingProxyType({}),
+) -> Mapping[str, float]:
+    """Evaluate the agent, where there is an environment, and log that with what else is ``known``; what was found.
+    ``seconds`` is what it took to get from the supervised start to here."""
+    if run.make_env is None:
+        return {}
+    progress.stage(f"measuring {what}", run.config.eval.final_games, unit="games")
+    episodes = measure(run, run.config.eval.final_games, progress.count)
+    _keep(shard, episodes, 0)
+    best = run.reference_return
+    found = {**episode_metrics(episodes, "eval"), **({} if best is None else {"eval/reference_return": best}), **known}
+    log.log(0, {**found, "games": float(run.games), "warmup": 1.0, "time/start_s": seconds})
+    return found
 
 
 def train(

@@ -104,7 +104,8 @@ def train(command: Train) -> None:
     if summary.gap_closed is not None:
         rows["gap closed"] = f"{100 * summary.gap_closed:.0f} %"
     rows["games played, warm-up included"] = str(summary.games)
-    rows["demonstrations"] = str(summary.demonstrations)
+    returning = "" if summary.demonstrations_return is None else f", returning {summary.demonstrations_return:.2f}"
+    rows["demonstrations"] = f"{summary.demonstrations}{returning}"
     if summary.skipped:
         rows["malformed conversations, skipped"] = str(summary.skipped)
     rows["learning curve" if summary.curve else "run"] = summary.curve or summary.run
