@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-def check_episodes(count: int) -> None:
-    """Refuse fewer games than one."""
+def at_least_one(flag: str, count: int) -> None:
+    """Refuse fewer than one."""
     if count < 1:
-        raise ValueError(f"--episodes must be at least 1, got {count}")
+        raise ValueError(f"{flag} must be at least 1, got {count}")
 
 
-def check_best_of(count: int) -> None:
-    """Refuse to choose among fewer than no utterances."""
+def not_negative(flag: str, count: int) -> None:
+    """Refuse fewer than none."""
     if count < 0:
-        raise ValueError(f"--best-of must not be negative, got {count}")
+        raise ValueError(f"{flag} must not be negative, got {count}")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archer.algorithms.presets import PRESETS
-from archer.cli.checks import check_best_of
+from archer.cli.checks import at_least_one, not_negative
 from archer.cli.commands import CheckEnv, Envs, Play, Presets
 from archer.config.layers import parse_assignment
 from archer.envs import ADAPTERS, ENVS, make_factory
@@ -38,8 +38,7 @@ def check_env(command: CheckEnv) -> None:
     """Check an environment and say how to mend it; exit status 1 where it has errors."""
     from archer.envs.checking import check
 
-    if command.games < 1:
-        raise ValueError(f"--games must be at least 1, got {command.games}")
+    at_least_one("--games", command.games)
     options: dict[str, object] = {}
     for assignment in command.set:
         options |= parse_assignment(assignment)
@@ -65,7 +64,7 @@ def check_env(command: CheckEnv) -> None:
 
 def play(command: Play) -> None:
     """Play in the terminal, on either side."""
-    check_best_of(command.best_of)
+    not_negative("--best-of", command.best_of)
     if command.best_of and command.side == "agent":
         raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
     if command.env is not None and command.side == "agent":

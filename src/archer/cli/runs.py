@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from archer.cli.checks import check_best_of, check_episodes
+from archer.cli.checks import at_least_one, not_negative
 from archer.cli.commands import Bench, Collect, Compare, Doctor, Evaluate, Export, Score, Show, View
 from archer.envs import make_factory
 from archer.progress import Progress
@@ -20,8 +20,8 @@ from archer.storage.conversations import Problem, check_free_to_write, read_all,
 
 def evaluate(command: Evaluate) -> None:
     """Measure a trained agent."""
-    check_episodes(command.episodes)
-    check_best_of(command.best_of)
+    at_least_one("--episodes", command.episodes)
+    not_negative("--best-of", command.best_of)
     from archer import api
 
     run = api.load(command.run, engine=command.engine)
@@ -36,7 +36,7 @@ def evaluate(command: Evaluate) -> None:
 def collect(command: Collect) -> None:
     """Let somebody play, and keep the conversations."""
     check_free_to_write(command.out)
-    check_episodes(command.episodes)
+    at_least_one("--episodes", command.episodes)
     from archer.operations.collecting import PLAYERS, collect_run, collect_scripted
 
     played_by = command.what
@@ -109,8 +109,7 @@ def show_run(command: Show) -> None:
     from archer.operations.showing import overview
     from archer.report.console import print_overview
 
-    if command.games < 0:
-        raise ValueError(f"--games must not be negative, got {command.games}")
+    not_negative("--games", command.games)
     found = overview(command.run, 0 if command.json else command.games)
     if command.json:
         last = {name: values[-1] for name, values in found.curves.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from archer.algorithms.presets import PRESETS
+from archer.cli.checks import at_least_one
 from archer.cli.commands import ClusterDemo, Plan, Settings, Train
 from archer.config import RunConfig
 from archer.config.layers import Layer, build, parse_assignment, read_yaml, to_dict, to_yaml
@@ -114,8 +115,8 @@ def train(command: Train) -> None:
 
 def plan(command: Plan) -> None:
     for name, number in (("devices", command.devices), ("turns", command.turns), ("tokens", command.tokens)):
-        if number is not None and number < 1:
-            raise ValueError(f"--{name} must be at least 1, got {number}")
+        if number is not None:
+            at_least_one(f"--{name}", number)
     config = settings(command)
     make_env = None if config.env.name is None else make_factory(config.env.name, config.env.options)
     from archer.planning.advice import report
