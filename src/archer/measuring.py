@@ -44,7 +44,7 @@ def demonstrations_metrics(demonstrations: Sequence[Episode]) -> dict[str, float
 def short_of_demonstrations(found: Mapping[str, float], epochs: int) -> str:
     """What to tell the user of a clone that returns less than what it was cloned from in ``epochs`` passes; nothing
     where that may be chance. ``found`` are the metrics of iteration 0."""
-    if not {"eval/return_mean", "demonstrations/return_mean"} <= found.keys():
+    if "demonstrations/return_mean" not in found:
         return ""
     clone, shown = found["eval/return_mean"], found["demonstrations/return_mean"]
     if shown - clone <= math.hypot(found["eval/return_ci95"], found["demonstrations/return_ci95"]):
@@ -55,7 +55,7 @@ def short_of_demonstrations(found: Mapping[str, float], epochs: int) -> str:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a finished run reports; returns are means over evaluation games with half-widths of 95 % intervals.
 
@@ -64,23 +64,23 @@ class Summary:
 
     run: str
     task: str
-    start_return: float | None
-    start_ci95: float | None
-    return_mean: float | None
-    return_ci95: float | None
+    start_return: float | None = None
+    start_ci95: float | None = None
+    return_mean: float | None = None
+    return_ci95: float | None = None
     best_of: int
     """Utterances among which the critic chose in these evaluations (``eval.best_of``); 0: the policy alone."""
-    reference_return: float | None
-    gap_closed: float | None
+    reference_return: float | None = None
+    gap_closed: float | None = None
     """Share of the way from the start to the reference, None where there is no reference."""
     games: int
     """Games played for training, warm-up and the runs that this one goes on from included."""
     demonstrations: int
-    demonstrations_return: float | None
+    demonstrations_return: float | None = None
     """Mean return of the demonstrations, None where nobody knows it."""
     skipped: int
     """Malformed conversations that were left out of the demonstrations."""
-    curve: str | None
+    curve: str | None = None
 
 
 def finish(run: Run, progress: Progress) -> Summary:
@@ -94,16 +94,6 @@ def finish(run: Run, progress: Progress) -> Summary:
 
 def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
     outcome = {} if episodes is None else _outcome(run, episodes)
-    measured = (
-        "start_return",
-        "start_ci95",
-        "return_mean",
-        "return_ci95",
-        "reference_return",
-        "gap_closed",
-        "curve",
-        "demonstrations_return",
-    )
     summary = Summary(
         run=str(run.folder.path),
         task=run.task,
@@ -111,7 +101,7 @@ def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
         games=run.games,
         demonstrations=count_rows(run.folder.demonstrations_file),
         skipped=run.skipped,
-        **(dict.fromkeys(measured) | outcome),
+        **outcome,
     )
     write_json(run.folder.summary_file, summary.__dict__)
     return summary

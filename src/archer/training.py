@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -164,7 +163,7 @@ def start(
         spent += time.perf_counter() - began
         run.agent.begin_anew()  # whatever plays was copied before that
         _measure_before_games(
-            run, log, progress, "what the demonstrations taught", folder.path / "offline.parquet", spent
+            run, log, progress, "what the demonstrations taught", folder.path / "offline.parquet", spent, {}
         )
     keep_demonstrations(run, lambda: demonstrations)
     save(run)
@@ -179,7 +178,7 @@ def _measure_before_games(
     what: str,
     shard: Path,
     seconds: float,
-    known: Mapping[str, float] = MappingProxyType({}),
+    known: Mapping[str, float],
 ) -> Mapping[str, float]:
     """Evaluate the agent, where there is an environment, and log that with what else is ``known``; what was found.
     ``seconds`` is what it took to get from the supervised start to here."""
