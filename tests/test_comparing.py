@@ -142,6 +142,25 @@ def test_where_the_critic_chose_what_was_played_evaluations_are_the_curve(tmp_pa
     assert repeat.tokens.tolist() == [1000, 3000] and repeat.seconds.tolist() == [12, 16]  # 10 s and 2 s an iteration
 
 
+def test_evaluations_of_every_iteration_are_the_curve_whoever_played(tmp_path: Path) -> None:
+    """Training games may be known by heart; where only some iterations were evaluated, all training games tell more."""
+    run = _run(tmp_path / "a", [-1.0, -1.0, -1.0])
+    _run(tmp_path / "b", [-2.0, -2.0, -2.0], preset="ppo")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row, measured in zip(rows[1:], [-6.0, -5.0], strict=False):
+        row["eval/return_mean"] = measured
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare([tmp_path], smooth=1)
+    assert [method.repeats[0].run.returns.tolist() for method in found.methods] == [[-1.0] * 3, [-2.0] * 3]
+    assert not any("held-out" in note for note in found.notes)
+
+    rows[3]["eval/return_mean"] = -4.0
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare([tmp_path], smooth=1)
+    assert [method.repeats[0].run.returns.tolist() for method in found.methods] == [[-6.0, -5.0, -4.0], [-2.0] * 3]
+    assert any("the curves of ppo are of training games" in note for note in found.notes)
+
+
 def test_returns_at_equal_games_turns_tokens_and_seconds(tmp_path: Path) -> None:
     _run(tmp_path / "a", [-10.0, -6.0], preset="ppo", length=6.0, tokens=1000, seconds=2)
     _run(tmp_path / "b", [-8.0, -4.0, -2.0, 0.0], preset="grpo", length=4.0, tokens=500, seconds=1)

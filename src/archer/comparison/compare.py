@@ -122,7 +122,8 @@ def compare(
         against=against,
         ratios={level: _ratios(methods, against, axis, level) for level in chosen if against is not None},
         notes=(
-            *_unfinished(read), *_continued(curves), *_chosen(methods), *_unequal_clocks(curves), *_few_seeds(methods)
+            *_unfinished(read), *_continued(curves), *_trained_on(methods), *_chosen(methods),
+            *_unequal_clocks(curves), *_few_seeds(methods),
         ),
     )  # fmt: skip
 
@@ -192,6 +193,17 @@ def _continued(curves: Sequence[RunCurve]) -> list[str]:
         f"tokens and seconds are its own alone, in which it is not on equals with runs that began anew: {curve.path}"
         for curve in curves
         if curve.games_before
+    ]
+
+
+def _trained_on(methods: Sequence[Method]) -> list[str]:
+    """That some curves are of games that were learned from, and others are not."""
+    of_training = [m.label for m in methods if not all(repeat.run.held_out for repeat in m.repeats)]
+    if not of_training or not any(repeat.run.held_out for method in methods for repeat in method.repeats):
+        return []
+    return [
+        f"the curves of {', '.join(of_training)} are of training games, the others of evaluations on held-out ones: "
+        "where an agent may know its training games by heart, train with eval.every=1, which measures all alike"
     ]
 
 

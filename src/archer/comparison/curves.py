@@ -25,8 +25,8 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 class RunCurve:
     """What a run's agent returned, iteration by iteration; arrays have shape [points].
 
-    Training games are its own measure where they are played as the agent is evaluated, and every iteration is a point.
-    Where they are not (``rollout.best_of`` is not ``eval.best_of``), the points are the iterations with an evaluation.
+    Its evaluations measure it, where every iteration has one or training games are not played as the agent is evaluated
+    (``rollout.best_of`` is not ``eval.best_of``); otherwise its training games do, and every iteration is a point.
     """
 
     path: Path
@@ -49,6 +49,8 @@ class RunCurve:
     among them; not the supervised start."""
     returns: Floats
     """Mean return of each iteration's training games, or of its evaluation."""
+    held_out: bool
+    """Whether the returns are of evaluations, whose games are never trained on."""
     start: float
     """Evaluation before the first game, after all that was learned from demonstrations."""
     final: float | None
@@ -96,7 +98,7 @@ def read_run(path: Path) -> RunCurve | None:
     for number, row in enumerate(played, start=1):
         if row["iteration"] != number:
             raise ValueError(f"{folder.metrics_file}: iteration {row['iteration']!r} stands where {number} should")
-    points, returns = _measured(folder, config, played)
+    points, returns, held_out = _measured(folder, config, played)
     earlier = int((_number(before[-1], "games", folder.metrics_file) if before else None) or 0)
     games = _column(folder, played, "games") - earlier
     new = np.diff(games, prepend=0.0)
@@ -119,6 +121,7 @@ def read_run(path: Path) -> RunCurve | None:
         tokens=np.cumsum(_column(folder, played, "rollout/tokens"))[points],
         seconds=began + np.cumsum(_column(folder, played, "time/iteration_s"))[points],
         returns=returns,
+        held_out=held_out,
         start=start,
         final=None if summary is None else _final(folder, summary),
         reference=_number(summary or {}, "reference_return", folder.summary_file),
@@ -128,18 +131,18 @@ def read_run(path: Path) -> RunCurve | None:
 
 def _measured(
     folder: RunFolder, config: RunConfig, played: Sequence[Mapping[str, Any]]
-) -> tuple[npt.NDArray[np.intp], Floats]:
-    """Which iterations say how good the agent was, and its return there."""
-    if config.plays_as_measured:
-        return np.arange(len(played)), _column(folder, played, "rollout/return_mean")
+) -> tuple[npt.NDArray[np.intp], Floats, bool]:
+    """Which iterations say how good the agent was, its return there, and whether that is of evaluations."""
     points = [index for index, row in enumerate(played) if row.get("eval/return_mean") is not None]
+    if config.plays_as_measured and len(points) < len(played):
+        return np.arange(len(played)), _column(folder, played, "rollout/return_mean"), False
     if not points:
         raise ValueError(
             f"{folder.metrics_file}: games to learn from are played with rollout.best_of={config.rollout.best_of} and "
             f"the agent is measured with eval.best_of={config.eval.best_of}, but there is no evaluation after the "
             "start; train with eval.every=1"
         )
-    return np.array(points), _column(folder, [played[index] for index in points], "eval/return_mean")
+    return np.array(points), _column(folder, [played[index] for index in points], "eval/return_mean"), True
 
 
 def _column(folder: RunFolder, rows: Sequence[Mapping[str, Any]], key: str) -> Floats:
