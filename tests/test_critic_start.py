@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
-from archer.algorithms.critic import start_critic, update_critic
-from archer.config import CriticConfig, CriticStartConfig
+from archer.algorithms.critic import follow_actor, start_critic, update_critic
+from archer.algorithms.likelihood import as_said_by
+from archer.algorithms.supervised import clone
+from archer.config import CriticConfig, CriticStartConfig, SupervisedConfig
 from archer.envs.base import play_scripted
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.models.batch import collate
+from archer.models.critic import Values
 from archer.replay import Replay
 from archer.rollout.demonstrations import batches, to_episode
 from archer.rollout.prompts import PlainText
@@ -31,23 +35,39 @@ def demonstrations(actor: Actor) -> list[Episode]:
     return [to_episode(game, prompts, seed=seed, task="two steps") for seed, game in enumerate(games)]
 
 
-def test_the_critic_begins_with_what_the_demonstrations_were_worth(agent: Agent, demonstrations: list[Episode]) -> None:
-    # With a target critic that hardly moves, nothing but the rewards themselves can have told the critic.
-    config = CriticConfig(discount=0.5, answer_weight=0.0, polyak=1e-9)
+def _begun(agent: Agent, demonstrations: list[Episode], **start: float) -> tuple[Values, npt.NDArray[np.bool_]]:
+    """What the critic makes of both turns of the demonstrations, and which of them were won."""
+    config = CriticConfig(discount=0.5, answer_weight=0.0)
     heard: list[dict[str, float]] = []
-    start = CriticStartConfig(epochs=12, batch_games=10)
-    start_critic(agent, demonstrations, start, config, seed=[0], report=heard.append)
+    passes = CriticStartConfig(epochs=12, batch_games=10, **start)  # type: ignore[arg-type]
+    start_critic(agent, demonstrations, passes, config, seed=[0], report=heard.append)
     assert len(heard) == 12 * 10
-    batch = collate(demonstrations)
     with torch.no_grad():
-        values = agent.learned_critic(batch)
+        values = agent.learned_critic(collate(demonstrations))
+    return values, np.array([game.turns[0].utterance.text == "red" for game in demonstrations])
+
+
+@pytest.mark.parametrize("trace", [0.2, 1.0])
+def test_the_critic_begins_with_what_the_demonstrations_were_worth(
+    agent: Agent, demonstrations: list[Episode], trace: float
+) -> None:
+    values, won = _begun(agent, demonstrations, trace=trace, expectile=0.5)
     first = np.arange(0, 200, 2)
-    won = np.array([game.turns[0].utterance.text == "red" for game in demonstrations])
     # The reward of 1 comes one turn later, so the first word is worth γ = 0.5, or nothing.
     q = values.q[first].mean(dim=1).numpy()
     assert q[won].mean() == pytest.approx(0.5, abs=0.1) and q[~won].mean() == pytest.approx(0.0, abs=0.1)
     # Before it nothing is known but how often it is the right one.
     assert values.v[first].mean().item() == pytest.approx(0.5 * won.mean(), abs=0.1)
+
+
+def test_with_an_expectile_the_critic_begins_with_what_can_be_made_of_a_state(
+    agent: Agent, demonstrations: list[Episode]
+) -> None:
+    values, won = _begun(agent, demonstrations, trace=0.2, expectile=0.9)
+    # V of the first state pulls .9 p (.5 - V) upwards and .1 (1 - p) V downwards: .375 where p = 1/4 are won.
+    expected = 0.9 * won.mean() * 0.5 / (0.9 * won.mean() + 0.1 * (1 - won.mean()))
+    found = values.v[np.arange(0, 200, 2)].mean().item()
+    assert found == pytest.approx(expected, abs=0.1) and found > 0.5 * won.mean() + 0.1
 
 
 def test_truncated_demonstrations_are_worth_what_the_critic_expects_behind_them(
@@ -107,3 +127,27 @@ def test_demonstrations_make_up_their_share_of_a_batch(
     )
     assert [sum(game.policy_version == -1 for game in batch) for batch in seen] == [expected] * 3
     assert [len(batch) for batch in seen] == [20] * 3  # games of two turns
+
+
+def test_the_critic_follows_an_actor_that_has_moved_on(agent: Agent, demonstrations: list[Episode]) -> None:
+    """V of the first state becomes the worth of what this actor would say there, not of what was said."""
+    config = CriticConfig(updates=40, discount=0.5, answer_weight=0.0, lr=1e-3, matrix_lr=1e-3, trace=0.0)
+    start_critic(
+        agent, demonstrations, CriticStartConfig(epochs=12, batch_games=10, trace=1.0, expectile=0.5), config,
+        seed=[0], report=lambda _: None,
+    )  # fmt: skip
+    clone(
+        agent.actor, [game for game in demonstrations if game.turns[0].utterance.text == "red"],
+        SupervisedConfig(epochs=15), seed=[0], report=lambda _: None,
+    )  # fmt: skip
+    first = np.arange(0, 200, 2)
+
+    def v() -> float:
+        with torch.no_grad():
+            return agent.learned_critic(collate(demonstrations)).v[first].mean().item()
+
+    assert v() < 0.25  # a quarter of the demonstrations are worth γ = 0.5
+    heard: list[dict[str, float]] = []
+    shown = as_said_by(agent.actor, demonstrations, lambda _: None)
+    follow_actor(agent, shown, 5, config, sampler=SiblingSampler(agent.actor, SAMPLING), seed=[0], report=heard.append)
+    assert len(heard) == 5 and v() > 0.4  # this actor always says the right word

@@ -62,7 +62,7 @@ def test_mistakes_name_the_field_and_what_is_allowed(assignment: str, message: s
             {"critic": {"method": "tokens"}, "actor": {"advantage": "token_gae"}, "rollout": {"best_of": 0}},
             r"actor_start\.epochs=1 .* critic\.method='tokens' has no Q; set actor_start\.epochs=0",
         ),
-        ({"critic": {"method": "tokens"}, "actor": {"advantage": "token_gae"}}, r"rollout\.best_of=5 lets Q choose"),
+        ({"critic": {"method": "tokens"}, "actor": {"advantage": "token_gae"}}, r"rollout\.best_of=10 lets Q choose"),
         (
             {"actor": {"advantage": "gae"}},
             r"actor\.advantage='gae' is of games that were played, but actor\.demonstrations=0\.25 of every batch",

@@ -13,7 +13,7 @@ import numpy as np
 from archer import devices
 from archer.algorithms.actor import update_actor
 from archer.algorithms.credit import assign_credit
-from archer.algorithms.critic import start_critic, update_critic
+from archer.algorithms.critic import follow_actor, start_critic, update_critic
 from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.likelihood import as_said_by
 from archer.algorithms.supervised import clone, start_actor
@@ -40,7 +40,7 @@ from archer.types import Episode
 
 # Purposes of the random streams. Every draw derives from (run seed, iteration, purpose): no generator needs to be
 # saved, and a resumed run draws what the uninterrupted one would have.
-CRITIC, ACTOR, SUPERVISED, CRITIC_START, ACTOR_START = 1, 2, 3, 4, 5
+CRITIC, ACTOR, SUPERVISED, CRITIC_START, ACTOR_START, FOLLOWING = 1, 2, 3, 4, 5, 6
 
 
 def learn(run: Run, log: MetricLog, progress: Progress) -> None:
@@ -160,8 +160,14 @@ def start(
             run.agent, learned, config.actor_start, config.actor,
             seed=[config.seed, 0, ACTOR_START], report=progress.advance,
         )  # fmt: skip
-        spent += time.perf_counter() - began
         run.agent.begin_anew()  # whatever plays was copied before that
+        if (rounds := config.actor_start.critic_rounds) and high is not None and high.resamples:
+            progress.stage("critic follows the actor", rounds)
+            follow_actor(
+                run.agent, learned, rounds, config.critic,
+                sampler=run.sampler, seed=[config.seed, 0, FOLLOWING], report=progress.advance,
+            )  # fmt: skip
+        spent += time.perf_counter() - began
         _measure_before_games(
             run, log, progress, "what the demonstrations taught", folder.path / "offline.parquet", spent, {}
         )

@@ -45,20 +45,47 @@ def start_critic(
     seed: Sequence[int],
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Fit the critic to the returns of demonstrations (Monte Carlo), so that the first games meet no blank one.
+    """Teach the critic by demonstrations what can be made of a state, so that the first games meet no blank one.
 
-    Its values are then the demonstrator's; the updates that follow make them the agent's. ``report`` hears the metrics
-    of every step.
+    Implicit Q-learning with short traces: what one utterance changes is small beside how differently games end, which
+    is all that whole returns tell. Values of tokens, whose λ is per token, are fitted to the returns. The updates that
+    follow make all of them the agent's. ``report`` hears the metrics of every step.
     """
-    high = HIGH_LEVELS["tokens" if HIGH_LEVELS[config.method].by_token else "mc"]
-    whole = dataclasses.replace(config, trace=1.0)
+    if HIGH_LEVELS[config.method].by_token:
+        high, config = HIGH_LEVELS["tokens"], dataclasses.replace(config, trace=1.0)
+    else:
+        high = HIGH_LEVELS["iql"]
+        config = dataclasses.replace(config, trace=start.trace, expectile=start.expectile)
     optimizer = make_optimizer(agent.learned_critic, start)
     generator = np.random.default_rng(list(seed))
     for episodes, step, steps in batches(demonstrations, start, generator):
         optimizer.scale_lr(warmup_decay(step, steps))
-        metrics = _step(agent, optimizer, high, episodes, whole, FreshValues(agent, high))
+        metrics = _step(agent, optimizer, high, episodes, config, FreshValues(agent, high))
         report({f"critic_start/{key}": value for key, value in metrics.items()})
     optimizer.clear()
+
+
+def follow_actor(
+    agent: Agent,
+    demonstrations: Sequence[Episode],
+    rounds: int,
+    config: CriticConfig,
+    *,
+    sampler: SiblingSampler,
+    seed: Sequence[int],
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    """Bring the critic up to an actor that has moved on while it stood still, by ``rounds`` of ``update_critic`` on
+    demonstrations alone; ``report`` hears the metrics of each.
+
+    Else the first games would be judged by what their states were worth to somebody else: all that is said looks
+    better than expected, and is cloned.
+    """
+    shown = Replay(sum(len(episode) for episode in demonstrations))
+    shown.add(demonstrations)
+    alone = dataclasses.replace(config, demonstrations=0.0)  # nothing beside them
+    for number in range(rounds):
+        report(update_critic(agent, shown, alone, sampler=sampler, seed=[*seed, number]))
 
 
 def update_critic(

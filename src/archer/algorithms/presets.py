@@ -36,7 +36,7 @@ def _plain(env: str | None) -> Settings:
     not used."""
     return _with(
         _start(env),
-        rollout={"games": 192, "best_of": 0, "temperature": 1.0},
+        rollout={"games": 192, "best_of": 0},
         critic_start={"epochs": 0},
         actor_start={"epochs": 0},
         critic={"method": "td", "demonstrations": 0.0},
@@ -129,7 +129,7 @@ def _archer_baseline(env: str | None) -> Settings:
 
 def _archer_mc(env: str | None) -> Settings:
     """The paper's ablation with a Monte-Carlo critic; the rest as in ``archer-reinforce``."""
-    return _with(_reinforce(env), critic={"method": "mc"})
+    return _with(_reinforce(env), critic={"method": "mc"}, critic_start={"trace": 1.0, "expectile": 0.5})
 
 
 def _chai(env: str | None) -> Settings:

@@ -92,10 +92,15 @@ class CriticConfig(OptimizerConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class CriticStartConfig(PassesConfig):
-    """The critic's start: fitting the returns of the demonstrations. Without it the critic begins knowing nothing."""
+    """The critic's start: learning from the demonstrations what can be made of a state (implicit Q-learning). Without
+    it the critic begins knowing nothing. A critic of tokens (`critic.method=tokens`) fits their returns."""
 
     lr: Rate = 5e-3
     matrix_lr: BelowOne = 5e-3
+    trace: Fraction = 0.2
+    """λ of the return that Q learns: 0 is one step, 1 Monte Carlo, which few demonstrations ask for."""
+    expectile: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.7
+    """Expectile of Q over what was said that V learns; 0.5 is its mean, the worth of going on as the demonstrator."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -105,6 +110,9 @@ class ActorStartConfig(CloningConfig):
 
     lr: Rate = 5e-3
     matrix_lr: BelowOne = 5e-3
+    critic_rounds: Natural = 4
+    """How often the critic then takes `critic.updates` steps on the demonstrations, so that the values with which the
+    first game is judged are this actor's (`td` and `retrace`, whose V follows the policy)."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -113,13 +113,13 @@ class RolloutConfig:
     each, until it is learned by heart: more where no game is like another."""
     group: Positive = 1
     """Games of the same task seed: `games` of them are `games / group` tasks."""
-    best_of: Natural = 5
+    best_of: Natural = 10
     """In games played to learn from, the critic chooses what to say among this many samples; 0 says the first."""
     parallel: Positive = 192
     """Games played at once."""
     utterance_tokens: Positive = 16
     """Longest utterance, stop token included."""
-    temperature: Annotated[float, Field(gt=0, strict=True)] = 0.8
+    temperature: Annotated[float, Field(gt=0, strict=True)] = 1.0
     """What logits are divided by when an utterance is drawn, in training and evaluation. What is learned is always the
     policy at temperature 1 without filters: far from that, an agent learns from what it would seldom say."""
     top_k: Natural = 0
