@@ -35,7 +35,7 @@ OFFLINE = {"iterations": 24, "warmup": 8}
 MORE: dict[str, dict[str, Any]] = {
     # What a preset is tuned for is a task a thousand times larger. What `archer` learns before its first game would be
     # enough here.
-    "archer": {"iterations": 10, "critic_start": {"epochs": 0}, "actor_start": {"epochs": 0}},
+    "archer": {"iterations": 16, "critic_start": {"epochs": 0}, "actor_start": {"epochs": 0}},
     "chai": {"critic_start": {"epochs": 0}},
     "filtered-bc": {"actor": {"best": 0.2}},
     "grpo": {"warmup": 0},

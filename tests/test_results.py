@@ -15,6 +15,7 @@ from archer.config import RunConfig
 from archer.config.layers import to_yaml
 from archer.envs.twenty_questions.env import TwentyQuestions
 from archer.envs.twenty_questions.players import InformedQuestioner, guess
+from archer.report.console import printable
 from archer.storage.files import write_json, write_text
 from archer.storage.shards import read_shard
 
@@ -103,7 +104,7 @@ def test_conversations_of_one_task_at_every_stage(
     assert stages[0] == ("Supervised start", f"{first.return_:g}")
     assert stages[-1][1] == f"{last.return_:g}"
     rows = [line for line in page.splitlines() if line.count("|") == 6 and not line.startswith(("| heard", "|-"))]
-    assert rows[0].split("|")[2].strip() == first.turns[0].utterance.text
+    assert rows[0].split("|")[2].strip() == printable(first.turns[0].utterance.text)
     for row in rows:  # A = Q - V, each rounded
         q, v, advantage = (float(cell) for cell in row.split("|")[3:6])
         assert abs(q - v - advantage) < 0.16

@@ -11,7 +11,7 @@ import torch
 
 from archer import devices
 from archer.algorithms.low.spoken import played_advantage
-from archer.config import ActorConfig, ActorStartConfig, CloningConfig, SupervisedConfig
+from archer.config import ActorConfig, ActorStartConfig, CloningConfig
 from archer.losses import advantage_weights, cloning_loss
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
@@ -25,7 +25,7 @@ from archer.types import Episode
 def clone(
     actor: Actor,
     demonstrations: Sequence[Episode],
-    config: SupervisedConfig,
+    config: CloningConfig,
     *,
     seed: Sequence[int],
     report: Callable[[dict[str, float]], None],

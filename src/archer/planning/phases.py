@@ -19,7 +19,7 @@ from archer.algorithms.critic import start_critic, update_critic
 from archer.algorithms.high import HIGH_LEVELS
 from archer.algorithms.supervised import clone
 from archer.algorithms.target_values import KeptValues
-from archer.config import ClusterConfig, OptimizerConfig, RunConfig, SupervisedConfig
+from archer.config import CloningConfig, ClusterConfig, OptimizerConfig, RunConfig
 from archer.devices.sharding import copy_of, put_together
 from archer.models.actor import Actor
 from archer.models.agent import Agent
@@ -128,12 +128,13 @@ class Rehearsal:
             )
         if config.actor_start.epochs:
             games = self._games.several(config.actor_start.batch_games)
-            alike = SupervisedConfig(**dataclasses.asdict(config.actor_start))
             self._add(
-                "actor start", lambda: self._clone(agent.actor, games, alike), {agent.actor: self.settings.actor_start}
+                "actor start",
+                lambda: self._clone(agent.actor, games, config.actor_start),
+                {agent.actor: self.settings.actor_start},
             )
 
-    def _clone(self, actor: Actor, games: list[Any], config: SupervisedConfig) -> None:
+    def _clone(self, actor: Actor, games: list[Any], config: CloningConfig) -> None:
         once = dataclasses.replace(config, epochs=1, batch_games=len(games))
         clone(actor, games * self.steps, once, seed=SEED, report=_nobody)
 
