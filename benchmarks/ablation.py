@@ -64,6 +64,13 @@ WITHOUT = Recipe(
             before=True,
         ),
         "actor-start": Variant("the actor begins as the supervised start", ("actor_start.epochs=0",), before=True),
+        "short-traces": Variant(
+            "the critic begins with whole returns", ("critic_start.trace=1.0", "critic_start.expectile=0.5"),
+            before=True,
+        ),
+        "following": Variant(
+            "the critic does not follow the actor's start", ("actor_start.critic_rounds=0",), before=True
+        ),
         "demonstrations": Variant(
             "no demonstrations in the batches", ("critic.demonstrations=0.0", "actor.demonstrations=0.0")
         ),
@@ -81,7 +88,8 @@ WITHOUT = Recipe(
         "muon": Variant(
             "AdamW alone, at 1e-3", ("critic.matrix_lr=0.0", "actor.matrix_lr=0.0", "critic.lr=1e-3", "actor.lr=1e-3")
         ),
-        "cool": Variant("temperature 1", ("rollout.temperature=1.0",)),
+        "ten": Variant("the critic chooses among five", ("rollout.best_of=5",)),
+        "temperature": Variant("temperature .8", ("rollout.temperature=0.8",)),
         "old-games": Variant("learned from the newest games alone", ("replay_turns=0",)),
         "few-games": Variant("192 games an iteration", ("rollout.games=192", "iterations=3", "eval.every=1")),
         "average": Variant("the newest weights play", ("actor.average=0.0",)),
@@ -106,9 +114,9 @@ WITH = Recipe(
         "kl": Variant("KL to the supervised start, weight .1", ("actor.kl=0.1",)),
         "answers": Variant("the critic predicts answers", ("critic.answer_weight=1.0",)),
         "muon": Variant("Muon for the critic's matrices", ("critic.matrix_lr=2e-3",)),
-        "choice": Variant("games are played with the critic's choice among 5", ("rollout.best_of=5",)),
+        "choice": Variant("games are played with the critic's choice among 10", ("rollout.best_of=10",)),
         "few-games": Variant("48 games an iteration", ("rollout.games=48", "iterations=32", "eval.every=8")),
-        "critic-start": Variant("the critic begins with the demonstrations' returns", ("critic_start.epochs=1",)),
+        "critic-start": Variant("the critic begins with the demonstrations", ("critic_start.epochs=1",)),
         "starts": Variant(
             "critic and actor learn from the demonstrations' rewards before the first game",
             ("critic_start.epochs=1", "actor_start.epochs=1"),
