@@ -1,6 +1,6 @@
 """The same task before, midway through and after training, with what the critic at the end makes of every utterance.
 
-    python benchmarks/conversations.py runs/benchmark/twenty-questions-10/archer/seed-0 docs/results/conversations.md
+    python benchmarks/conversations.py runs/benchmark/twenty-questions-10/archer/seed-0 --out conversations.md
 
 Nothing is picked by how it went: the first evaluation game, the same one again after each stage; midway, where nothing
 is played twice, the first training game with the same hidden object (chosen by the critic among samples, as it plays to

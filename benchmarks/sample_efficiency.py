@@ -15,6 +15,7 @@ and docs/results.json are written anew from all that is kept.
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,13 @@ KEPT = kept_folder("kept")
 """What is kept of finished runs: TASK/METHOD/seed-N."""
 KEPT_BEGUN = kept_folder("kept_begun")
 """The same of those that go on from what `archer` learned before its first game."""
+FROM_OURS = (
+    "model.actor", "model.critic", "model.critic_model", "model.tiny.layers", "model.tiny.vocabulary", "rollout.layout",
+    "rollout.utterance_tokens", "rollout.max_tokens", "critic.lr", "critic.batch_turns", "actor.lr",
+    "actor.weight_decay", "actor.updates", "actor.batch_turns", "actor.accumulation", "actor.newest_turns",
+    "replay_turns", "warmup",
+)  # fmt: skip
+"""What `archer-paper` has of `archer-reinforce` here: models, prompts, and the rates and sizes they learn with."""
 ALIKE = ("twenty-questions", "twenty-questions-10")
 """Tasks whose held-out games hide the same objects as those to learn from, so that these measure an agent too."""
 
@@ -106,12 +114,13 @@ def train_online(benchmark: Online) -> None:
         benchmark.jobs,
         {
             benchmark.folder / method / f"seed-{seed}": from_start(
-                method, benchmark.env, seed, starts[seed], *iterations, f"eval.every={_every(method, benchmark.env)}"
+                method, benchmark.env, seed, starts[seed], *_fitted(method, benchmark.env), *iterations,
+                f"eval.every={_every(method, benchmark.env)}",
             )
             for method, seed in missing
         },
         lambda run: keep(run, kept / run.parent.name / run.name),
-    )
+    )  # fmt: skip
 
 
 def train_from_begun(benchmark: Begun) -> None:
@@ -140,6 +149,15 @@ def _all_kept() -> list[Path]:
 def _every(method: str, env: str) -> int:
     """Iterations between evaluations: none where training games show how good the agent is."""
     return 0 if env in ALIKE and settings(Train(preset=method, env=env)).plays_as_measured else 1
+
+
+def _fitted(method: str, env: str) -> list[str]:
+    """Settings that let a preset for other models have the built-in ones."""
+    if method != "archer-paper":
+        return []
+    ours = settings(Train(preset="archer-reinforce", env=env))
+    found = ((name, functools.reduce(getattr, name.split("."), ours)) for name in FROM_OURS)
+    return [f"{name}={'null' if value is None else value}" for name, value in found]
 
 
 def _offline(benchmark: Offline) -> Path:
