@@ -47,7 +47,7 @@ def start_critic(
 ) -> None:
     """Teach the critic by demonstrations what can be made of a state, so that the first games meet no blank one.
 
-    Implicit Q-learning with traces: what one utterance changes is small beside how differently games end, which
+    Implicit Q-learning with short traces: what one utterance changes is small beside how differently games end, which
     is all that whole returns tell. Values of tokens, whose λ is per token, are fitted to the returns. The updates that
     follow make all of them the agent's. ``report`` hears the metrics of every step.
     """

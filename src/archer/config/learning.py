@@ -97,7 +97,7 @@ class CriticStartConfig(PassesConfig):
 
     lr: Rate = 5e-3
     matrix_lr: BelowOne = 5e-3
-    trace: Fraction = 0.8
+    trace: Fraction = 0.2
     """λ of the return that Q learns: 0 is one step, 1 Monte Carlo, which few demonstrations ask for."""
     expectile: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.7
     """Expectile of Q over what was said that V learns; 0.5 is its mean, the worth of going on as the demonstrator."""
