@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from archer.losses import cloning_loss, critic_loss, kl_penalty, reinforce_loss
+from archer.muon import Muon, orthogonal
 from archer.optimize import Optimizer, hidden_matrices, polyak_update, warmup_decay
 from archer.returns import lambda_returns
 
@@ -127,6 +128,32 @@ def test_muon_moves_hidden_matrices_equally_far_in_every_direction() -> None:
     moved = torch.linalg.svdvals(layer.weight.detach() - before)
     assert moved.max() / moved.min() < 2  # five Newton-Schulz steps leave singular values within about 0.7 and 1.2
     assert torch.allclose(layer.bias.detach(), bias - 0.1, atol=1e-4)  # AdamW's first step is its learning rate
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 5), (5, 2)])
+def test_muons_iteration_moves_singular_values_and_nothing_else(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape, dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    a, b, c = 3.4445, -4.7750, 2.0315
+    values = values / values.norm()  # Frobenius
+    for _ in range(5):
+        values = a * values + b * values**3 + c * values**5
+    found = orthogonal(matrix, (a, b, c), steps=5, eps=1e-7)
+    assert found.dtype == torch.float32  # bfloat16 is slow on most processors, and would be off by 1e-2
+    assert torch.allclose(found.double(), left @ torch.diag(values) @ right, atol=1e-5)
+
+
+def test_muon_steps_as_torchs_does_but_for_its_rounding() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(4, 2)) for _ in range(2))
+    settings = {"lr": 0.1, "weight_decay": 0.5}
+    optimizers = [(ours, Muon([ours], **settings)), (theirs, torch.optim.Muon([theirs], **settings))]
+    for gradient in torch.randn(3, 4, 2):
+        for weight, optimizer in optimizers:
+            weight.grad = gradient.clone()
+            optimizer.step()
+    assert not torch.equal(ours, theirs) and torch.allclose(ours, theirs, atol=5e-3)
 
 
 def test_muon_leaves_embeddings_and_output_layers_to_adamw() -> None:

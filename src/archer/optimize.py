@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from archer import devices
 from archer.devices.quantised import adamw
 from archer.devices.sharding import full, put_away
+from archer.muon import Muon
 
 
 class Optimizer:
@@ -47,7 +48,7 @@ class Optimizer:
             else adamw(rest, lr=lr, weight_decay=weight_decay, states=states)
         ]
         if matrices:
-            self.parts.append(torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay))
+            self.parts.append(Muon(matrices, lr=matrix_lr, weight_decay=weight_decay))
         self._rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
         self.clip = clip
 
