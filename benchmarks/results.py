@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from archer.comparison.compare import Comparison, compare
-from archer.comparison.curves import find_runs, read_run
+from archer.comparison.curves import RunCurve, find_runs, read_run
 from archer.comparison.intervals import estimate
 from archer.comparison.methods import Method
 from archer.config.layers import to_yaml
@@ -34,10 +34,10 @@ SMOOTH = 5
 def online_tables(runs: Sequence[Path], against: str) -> tuple[str, Comparison]:
     """Markdown of what the methods reached and with how many games, and the comparison behind it; without runs of
     ``against``, of what they reached."""
-    plain = compare(runs, smooth=SMOOTH)
+    plain = compare(runs, smooth=SMOOTH, as_played=True)
     if all(method.label != against for method in plain.methods):
         return "\n\n".join([_reached(plain), *(f"* {note}" for note in plain.notes)]), plain
-    found = compare(runs, smooth=SMOOTH, levels=levels_of(plain, against), against=against)
+    found = compare(runs, smooth=SMOOTH, levels=levels_of(plain, against), against=against, as_played=True)
     parts = [_reached(found), _games(found), _ratios(found), *(f"* {note}" for note in found.notes)]
     return "\n\n".join(parts), found
 
@@ -96,20 +96,29 @@ def write_curves(kept: Sequence[Path], path: Path) -> None:
     curves = [
         {
             "task": curve.task,
-            "method": run.parent.name,
+            "method": run.parent.name + (" as played" if curve.best_of != curve.config.eval.best_of else ""),
             "seed": curve.config.seed,
             "commit": (run / "commit").read_text(encoding="utf-8").strip(),
             "games": [curve.games_before + games for games in (0.0, *curve.games.tolist())],
             "return": [curve.start, *curve.returns.tolist()],
+            "best_of": curve.best_of,
             "turns": [0.0, *curve.turns.tolist()],
             "tokens": [0.0, *curve.tokens.tolist()],
             "seconds": [0.0, *curve.seconds.tolist()],
             "final": curve.final,
         }
         for run in find_runs(kept)
-        if (curve := read_run(run)) is not None
+        for curve in _both(run)
     ]
     write_json(path, {"curves": curves})
+
+
+def _both(run: Path) -> list[RunCurve]:
+    """A run's curve, and beside it that of its games as they were played, where these are two."""
+    found = [read_run(run)]
+    if found[0] is not None and not found[0].config.plays_as_measured:
+        found.append(read_run(run, as_played=True))
+    return [curve for curve in found if curve is not None]
 
 
 def offline_table(runs: Path, methods: Sequence[str]) -> str:

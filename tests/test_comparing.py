@@ -228,6 +228,26 @@ def test_runs_whose_critic_chooses_are_another_method_and_said_to_be(tmp_path: P
     assert as_json(found)["methods"][names[0]]["best_of"] == 3
 
 
+def test_games_that_the_critic_chose_in_are_a_line_beside_the_policys(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", [-6.0, -4.0, -2.0], rollout={"best_of": 7}, start=-9.0)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows[2] |= {"eval/return_mean": -8.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _run(tmp_path / "ppo", [-9.0, -8.0, -4.0], preset="ppo")
+    assert [method.label for method in compare([tmp_path]).methods] == ["ppo", "archer"]
+    found = compare([tmp_path], smooth=1, as_played=True, levels=[-4.0], against="ppo")
+    methods = {method.label: method for method in found.methods}
+    assert set(methods) == {"ppo", "archer", "archer as played"}  # PPO is measured as it plays
+    alone, beside = methods["archer"], methods["archer as played"]
+    assert alone.repeats[0].run.returns.tolist() == [-8.0] and alone.start.value == -9.0 and alone.best_of == 0
+    assert beside.repeats[0].run.returns.tolist() == [-6.0, -4.0, -2.0] and beside.best_of == 7
+    # It begins at its first games, and how it would do in the end nobody has measured.
+    assert beside.start.value == -6.0 and beside.final is None and alone.final is not None
+    assert found.ratios[-4.0]["archer as played"].value == Bounds(1.5, 1.5)  # 300 games against 200
+    assert any("archer as played are of its critic's choice among 7" in note for note in found.notes)
+    assert any("curves of ppo, archer as played are of training games" in note for note in found.notes)
+
+
 def test_ratios_against_a_method(tmp_path: Path) -> None:
     for seed in (0, 1):
         _run(tmp_path / f"p{seed}", [-9.0, -8.0, -7.0, -6.0], seed=seed, preset="ppo")

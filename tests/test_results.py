@@ -73,7 +73,10 @@ def test_what_is_kept_is_what_a_comparison_reads(results: object, tmp_path: Path
     assert (curve["task"], curve["method"], curve["seed"]) == ("toy", "archer", 3)
     assert curve["games"] == [0, 10, 20, 30, 40] and curve["return"] == [-10, -8, -6, -4, -2]
     assert curve["turns"] == [0, 20, 40, 60, 80]
-    assert curve["final"] == -2.0 and curve["commit"]
+    assert curve["final"] == -2.0 and curve["commit"] and curve["best_of"] == 0
+    beside = json.loads((tmp_path / "results.json").read_text())["curves"][1]  # its games, in which the critic chose
+    assert (beside["method"], beside["best_of"], beside["final"]) == ("archer as played", 10, None)
+    assert beside["games"] == curve["games"] and beside["return"] == [-9, -9, -9, -9, -9]
 
 
 def test_tables_have_five_levels_up_to_where_the_rival_ends(results: object, tmp_path: Path) -> None:
@@ -83,6 +86,7 @@ def test_tables_have_five_levels_up_to_where_the_rival_ends(results: object, tmp
     text, found = results.online_tables([tmp_path], against="ppo")  # type: ignore[attr-defined]
     assert len(found.levels) == 5 and "| games to |" in text
     assert text.count("`archer`") == 3  # what it reached, its games to the levels, the ratios
+    assert text.count("`archer as played`") == 3
 
 
 def test_a_task_of_one_method_has_a_table_without_ratios(results: object, tmp_path: Path) -> None:

@@ -157,8 +157,7 @@ class Export:
     """The new folder."""
     merge: Json = False
     """Work an adapter into the model that it adapts, so that it needs neither PEFT nor that model."""
-    json: Json = False
-    """Print one JSON object."""
+    json: AsJson = False
 
 
 @dataclass(frozen=True)
@@ -236,6 +235,8 @@ class Compare:
     """A method, as the tables call it, whose cost to each return is divided by that of the others."""
     count_demonstrations: Json = False
     """Count the demonstrations of the supervised start as games."""
+    as_played: Json = False
+    """Where the critic chooses in training games and not in evaluations, show these games too, as another line."""
     out: Path | None = None
     """Folder for compare.png, compare.csv and compare.json."""
     json: Json = False
@@ -263,8 +264,7 @@ class Bench:
 class Envs:
     """List the built-in environments."""
 
-    json: Json = False
-    """Print one JSON object."""
+    json: AsJson = False
 
 
 @dataclass(frozen=True)
@@ -288,8 +288,7 @@ class CheckEnv:
 class Presets:
     """List the presets."""
 
-    json: Json = False
-    """Print one JSON object."""
+    json: AsJson = False
 
 
 Command = (

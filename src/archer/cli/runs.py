@@ -195,7 +195,7 @@ def compare(command: Compare) -> None:
 
     found = comparing.compare(
         command.runs, axis=command.axis, smooth=command.smooth, levels=command.levels, against=command.against,
-        count_demonstrations=command.count_demonstrations,
+        count_demonstrations=command.count_demonstrations, as_played=command.as_played,
     )  # fmt: skip
     if command.out is not None:
         from archer.report.comparison import write_comparison

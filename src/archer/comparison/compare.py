@@ -87,11 +87,14 @@ def compare(
     levels: Sequence[float] = (),
     against: str | None = None,
     count_demonstrations: bool = False,
+    as_played: bool = False,
 ) -> Comparison:
     """Compare the runs in these folders or below them; docs/comparing.md has the conventions.
 
-    ``levels`` are returns to reach, chosen from the curves if none are given. Raises ValueError for runs that cannot be
-    compared (other tasks, a seed twice, no returns), naming their folders, and for a method that is not among them.
+    ``levels`` are returns to reach, chosen from the curves if none are given. With ``as_played``, runs whose critic
+    chooses in training games and not in evaluations are there twice: measured by these and by those. Raises ValueError
+    for runs that cannot be compared (other tasks, a seed twice, no returns), naming their folders, and for a method
+    that is not among them.
     """
     if smooth < 1 or smooth % 2 == 0:
         raise ValueError(
@@ -101,6 +104,9 @@ def compare(
         raise ValueError(f"levels must be finite returns, got {list(levels)}")
     read = {path: read_run(path) for path in find_runs([Path(run) for run in runs])}
     curves = [curve for curve in read.values() if curve is not None]
+    if as_played:
+        twice = [curve.path for curve in curves if not curve.config.plays_as_measured]
+        curves += [curve for path in twice if (curve := read_run(path, as_played=True)) is not None]
     if not curves:
         raise ValueError(f"no run has finished an iteration yet: {', '.join(map(str, read))}")
     task = _only_task(curves)

@@ -26,7 +26,8 @@ class RunCurve:
     """What a run's agent returned, iteration by iteration; arrays have shape [points].
 
     Its evaluations measure it, where every iteration has one or training games are not played as the agent is evaluated
-    (``rollout.best_of`` is not ``eval.best_of``); otherwise its training games do, and every iteration is a point.
+    (``rollout.best_of`` is not ``eval.best_of``); otherwise its training games do, and every iteration is a point. Read
+    as it was played, its training games do in any case.
     """
 
     path: Path
@@ -36,6 +37,8 @@ class RunCurve:
     """Games that the runs had played which this one goes on from; of these its folder knows nothing else."""
     iterations: npt.NDArray[np.intp]
     """Which iteration each point is of, from 1."""
+    best_of: int
+    """Utterances among which the critic chose in the games that the returns are of; 0: the policy alone."""
     done: int
     """Iterations that are finished, whether they are points or not."""
     games: Floats
@@ -52,9 +55,10 @@ class RunCurve:
     held_out: bool
     """Whether the returns are of evaluations, whose games are never trained on."""
     start: float
-    """Evaluation before the first game, after all that was learned from demonstrations."""
+    """Evaluation before the first game, after all that was learned from demonstrations; of a run that is read as it was
+    played and measured otherwise, its first games, from which nothing had been learned yet."""
     final: float | None
-    """Evaluation of the trained agent, None while the run goes on."""
+    """Evaluation of the trained agent, None while the run goes on, or where it was not as the returns are."""
     reference: float | None
     """Best known return of the task, None if that or the end of the run is unknown."""
     demonstrations: int
@@ -82,8 +86,11 @@ def _runs_below(folder: Path) -> Iterator[Path]:
             yield Path(path)
 
 
-def read_run(path: Path) -> RunCurve | None:
-    """The curve of a run so far, None before its first iteration; ValueError for what cannot be compared."""
+def read_run(path: Path, *, as_played: bool = False) -> RunCurve | None:
+    """The curve of a run so far, None before its first iteration; ValueError for what cannot be compared.
+
+    ``as_played`` measures it by its training games, in which the critic may choose, whatever its evaluations are of.
+    """
     folder = RunFolder.open(path)
     config = folder.config()
     if not config.rollout.games:
@@ -98,7 +105,8 @@ def read_run(path: Path) -> RunCurve | None:
     for number, row in enumerate(played, start=1):
         if row["iteration"] != number:
             raise ValueError(f"{folder.metrics_file}: iteration {row['iteration']!r} stands where {number} should")
-    points, returns, held_out = _measured(folder, config, played)
+    otherwise = as_played and not config.plays_as_measured
+    points, returns, held_out = _played(folder, played) if otherwise else _measured(folder, config, played)
     earlier = int((_number(before[-1], "games", folder.metrics_file) if before else None) or 0)
     games = _column(folder, played, "games") - earlier
     new = np.diff(games, prepend=0.0)
@@ -107,6 +115,8 @@ def read_run(path: Path) -> RunCurve | None:
     start = _number(before[-1], "eval/return_mean", folder.metrics_file) if before else None
     if start is None:
         raise ValueError(f"{folder.metrics_file}: no evaluation before the first game (iteration 0)")
+    if otherwise:
+        start = float(returns[0])
     began = _number(before[-1], "time/start_s", folder.metrics_file) or 0.0
     summary = _summary(folder)
     return RunCurve(
@@ -115,6 +125,7 @@ def read_run(path: Path) -> RunCurve | None:
         task=str((summary or {}).get("task", config.env.name)),
         games_before=earlier,
         iterations=points + 1,
+        best_of=config.rollout.best_of if otherwise else config.eval.best_of,
         done=len(played),
         games=games[points],
         turns=np.cumsum(_column(folder, played, "rollout/length") * new)[points],
@@ -123,7 +134,7 @@ def read_run(path: Path) -> RunCurve | None:
         returns=returns,
         held_out=held_out,
         start=start,
-        final=None if summary is None else _final(folder, summary),
+        final=None if summary is None or otherwise else _final(folder, summary),
         reference=_number(summary or {}, "reference_return", folder.summary_file),
         demonstrations=int((summary or {}).get("demonstrations", config.demonstrations.games or 0)),
     )
@@ -135,7 +146,7 @@ def _measured(
     """Which iterations say how good the agent was, its return there, and whether that is of evaluations."""
     points = [index for index, row in enumerate(played) if row.get("eval/return_mean") is not None]
     if config.plays_as_measured and len(points) < len(played):
-        return np.arange(len(played)), _column(folder, played, "rollout/return_mean"), False
+        return _played(folder, played)
     if not points:
         raise ValueError(
             f"{folder.metrics_file}: games to learn from are played with rollout.best_of={config.rollout.best_of} and "
@@ -143,6 +154,11 @@ def _measured(
             "start; train with eval.every=1"
         )
     return np.array(points), _column(folder, [played[index] for index in points], "eval/return_mean"), True
+
+
+def _played(folder: RunFolder, played: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.intp], Floats, bool]:
+    """The same of training games: every iteration."""
+    return np.arange(len(played)), _column(folder, played, "rollout/return_mean"), False
 
 
 def _column(folder: RunFolder, rows: Sequence[Mapping[str, Any]], key: str) -> Floats:

@@ -76,7 +76,7 @@ class Method:
     @property
     def best_of(self) -> int:
         """Utterances among which the critic chooses where its runs are measured; 0: the policy alone."""
-        return self.repeats[0].run.config.eval.best_of
+        return self.repeats[0].run.best_of
 
     def curve(self, axis: Axis) -> tuple[Floats, Floats, tuple[Floats, Floats] | None]:
         """Amounts spent, interquartile mean there and the ends of its interval, as far as all seeds have come."""
@@ -137,14 +137,15 @@ def _method(label: str, repeats: Sequence[Repeat]) -> Method:
 
 
 def method_labels(curves: Sequence[RunCurve]) -> list[str]:
-    """What each run's method is called: its preset, and in what the runs of that preset differ: settings, and the games
-    that had been played before them."""
+    """What each run's method is called: its preset, and in what the runs of that preset differ: settings, the games
+    that had been played before them, and whether they are read as they were played."""
     settings = [{**_flat(to_dict(curve.config)), "games_before": curve.games_before} for curve in curves]
     labels = []
     for curve, own in zip(curves, settings, strict=True):
         same = [other for one, other in zip(curves, settings, strict=True) if one.config.preset == curve.config.preset]
         differing = [name for name in own if any(other[name] != own[name] for other in same)]
-        labels.append(" ".join([curve.config.preset, *(f"{name}={_written(own[name])}" for name in differing)]))
+        read = ["as played"] if curve.best_of != curve.config.eval.best_of else []
+        labels.append(" ".join([curve.config.preset, *(f"{name}={_written(own[name])}" for name in differing), *read]))
     return labels
 
 
