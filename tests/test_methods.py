@@ -67,6 +67,7 @@ def test_groups_play_every_task_several_times(preset: str, tmp_path: Path) -> No
         seen |= set(seeds)
     rows = RunFolder(tmp_path / "run").metrics()
     assert not [key for key in rows[-1] if key.startswith("critic/")] and "actor/clipped" in rows[-1]
+    assert rows[-1]["rollout/sampled_tokens"] == 0  # it learns from what was said alone
 
 
 def test_a_run_without_a_critic_keeps_none(tmp_path: Path) -> None:

@@ -198,6 +198,8 @@ def test_siblings_differ_and_are_reproducible(actor: Actor, episodes: list[Episo
     assert as_ids == [[[u.ids.tolist() for u in group] for group in game] for game in again]
     assert as_ids != [[[u.ids.tolist() for u in group] for group in game] for game in other]
     assert len({tuple(u.ids.tolist()) for u in once[0][0]}) > 1
+    drawn = [*once, *again, *other]
+    assert sampler.tokens == sum(len(u.ids) for game in drawn for group in game for u in group)
 
 
 def test_games_of_one_seed_are_different_games(actor: Actor, episodes: list[Episode]) -> None:

@@ -55,6 +55,7 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
     config = run.config
     began = time.perf_counter()
     number = run.iteration + 1
+    drawn = run.sampler.tokens
     metrics: dict[str, float] = {}
     unseen = run.held_out
     if config.rollout.games:
@@ -92,6 +93,7 @@ def iterate(run: Run, gather: Callable[[], Games], log: MetricLog, progress: Pro
         metrics |= episode_metrics(measured, "eval")
         _keep(shard_path(run.folder.evaluations, number), measured, number)
     metrics |= {"games": float(run.games), "warmup": float(number <= config.warmup)}
+    metrics["rollout/sampled_tokens"] = float(run.sampler.tokens - drawn)
     metrics["time/iteration_s"] = time.perf_counter() - began
     log.log(number, metrics)
     save(run)

@@ -30,6 +30,8 @@ class SiblingSampler:
     def __init__(self, actor: Actor, sampling: Sampling) -> None:
         self.actor = actor
         self.sampling = sampling
+        self.tokens = 0
+        """Tokens of all that ``sample`` has drawn."""
         self._encoder: Engine | None = None
         self._engine: Engine | None = None
 
@@ -46,7 +48,9 @@ class SiblingSampler:
                 self.at([episodes[e].turns[t].prompt_ids for e, t in places], count, [[*seed, e, t] for e, t in places])
             )
         drawn = [iter(found) for found in devices.gather([[next(groups) for _ in episodes[e].turns] for e in own])]
-        return [next(drawn[e % len(drawn)]) for e in range(len(episodes))]
+        found = [next(drawn[e % len(drawn)]) for e in range(len(episodes))]
+        self.tokens += sum(len(utterance.ids) for game in found for group in game for utterance in group)
+        return found
 
     def at(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
         """``count`` utterances at every state, each state with a seed of its own, shape [states][count].
