@@ -51,8 +51,8 @@ def levels_of(found: Comparison, against: str) -> list[float]:
 
 
 COLUMNS = (
-    "iteration", "games", "warmup", "rollout/length", "rollout/tokens", "rollout/sampled_tokens", "rollout/return_mean", "eval/return_mean",
-    "eval/return_ci95", "time/start_s", "time/iteration_s",
+    "iteration", "games", "warmup", "rollout/length", "rollout/tokens", "rollout/sampled_tokens", "rollout/return_mean",
+    "eval/return_mean", "eval/return_ci95", "time/start_s", "time/iteration_s",
 )  # fmt: skip
 """Of a run's metrics, what a comparison reads."""
 
