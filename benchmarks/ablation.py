@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from results import PAGE, keep, kept_folder, replace_block, table
@@ -49,6 +50,18 @@ class Recipe:
     variants: Mapping[str, Variant]
     begins: bool
     """Whether it learns from the demonstrations' rewards before its first game."""
+
+    def goes_on(self, variant: str) -> bool:
+        """Whether a variant goes on from what `archer` learns before its first game, rather than from the start."""
+        return self.begins and not self.variants[variant].before
+
+    def arguments(self, variant: str, env: str, seed: int, begun: Path) -> list[str]:
+        """How a variant is trained."""
+        return from_start(
+            self.preset, env, seed, begun,
+            "eval.every=4", f"rollout.games={self.each}", f"iterations={self.games // self.each}",
+            *self.settings, *self.variants[variant].settings,
+        )  # fmt: skip
 
 
 WITHOUT = Recipe(
@@ -144,28 +157,32 @@ class Ablation(Benchmark):
 
     seeds: int = 3
     """How many seeds, from 0 on."""
+    recipes: tuple[Literal["without", "with"], ...] = ("without", "with")
+    """`archer` without a part, or the paper's method with one."""
 
 
 def main() -> None:
     """Train what is missing, then write the tables."""
     chosen = tyro.cli(Ablation, description=__doc__)
     kept, runs = KEPT / chosen.env, chosen.folder / "ablation"
-    starts = train_starts(chosen, range(chosen.seeds))
-    begun = train_begun(chosen, starts)
-    missing = {
-        Path(name, variant, f"seed-{seed}"): from_start(
-            recipe.preset, chosen.env, seed, (begun if recipe.begins and not one.before else starts)[seed],
-            "eval.every=4", f"rollout.games={recipe.each}", f"iterations={recipe.games // recipe.each}",
-            *recipe.settings, *one.settings,
-        )
+    missing = [
+        (seed, name, variant)
         for seed in range(chosen.seeds)
-        for name, recipe in RECIPES.items()
-        for variant, one in recipe.variants.items()
+        for name in chosen.recipes
+        for variant in RECIPES[name].variants
         if not (kept / name / variant / f"seed-{seed}").exists()
-    }  # fmt: skip
+    ]
+    starts = train_starts(chosen, sorted({seed for seed, *_ in missing}))
+    later = {seed for seed, name, variant in missing if RECIPES[name].goes_on(variant)}
+    begun = train_begun(chosen, {seed: start for seed, start in starts.items() if seed in later})
     train_all(
         chosen.jobs,
-        {runs / run: arguments for run, arguments in missing.items()},
+        {
+            runs / name / variant / f"seed-{seed}": RECIPES[name].arguments(
+                variant, chosen.env, seed, (begun if RECIPES[name].goes_on(variant) else starts)[seed]
+            )
+            for seed, name, variant in missing
+        },
         lambda run: keep(run, kept / run.relative_to(runs)),
     )
     write_tables(chosen.env)
