@@ -162,8 +162,12 @@ class Ablation(Benchmark):
 
 
 def main() -> None:
+    """Do what the command line says."""
+    regenerate(tyro.cli(Ablation, description=__doc__))
+
+
+def regenerate(chosen: Ablation) -> None:
     """Train what is missing, then write the tables."""
-    chosen = tyro.cli(Ablation, description=__doc__)
     kept, runs = KEPT / chosen.env, chosen.folder / "ablation"
     missing = [
         (seed, name, variant)

@@ -33,6 +33,8 @@ KEPT = kept_folder("kept")
 """What is kept of finished runs: TASK/METHOD/seed-N."""
 KEPT_BEGUN = kept_folder("kept_begun")
 """The same of those that go on from what `archer` learned before its first game."""
+KEPT_OFFLINE = kept_folder("kept_offline")
+"""The same of those that play nothing, of which there is no more than the end."""
 FROM_OURS = (
     "model.actor", "model.critic", "model.critic_model", "model.tiny.layers", "model.tiny.vocabulary", "rollout.layout",
     "rollout.utterance_tokens", "rollout.max_tokens", "critic.lr", "critic.batch_turns", "actor.lr",
@@ -76,13 +78,18 @@ class Offline(Benchmark):
 
 
 def main() -> None:
-    """Train what is missing, then write the tables."""
+    """Do what the command line says."""
     benchmark: Online | Begun | Offline = tyro.cli(
         Annotated[Online, tyro.conf.subcommand("online")]
         | Annotated[Begun, tyro.conf.subcommand("begun")]
         | Annotated[Offline, tyro.conf.subcommand("offline")],
         description=__doc__,
     )
+    regenerate(benchmark)
+
+
+def regenerate(benchmark: Online | Begun | Offline) -> None:
+    """Train what is missing of a benchmark, then write its tables, picture and curves."""
     if isinstance(benchmark, Online):
         train_online(benchmark)
         tables, found = online_tables([KEPT / benchmark.env], against="ppo")
@@ -95,8 +102,9 @@ def main() -> None:
         replace_block(PAGE, f"{benchmark.env} begun", tables)
         write_curves(_all_kept(), PAGE.with_suffix(".json"))
     else:
-        folder = _offline(benchmark)
-        replace_block(PAGE, f"{benchmark.env} offline", offline_table(folder, benchmark.methods))
+        train_offline(benchmark)
+        table = offline_table(KEPT_OFFLINE / benchmark.env, benchmark.methods)
+        replace_block(PAGE, f"{benchmark.env} offline", table)
 
 
 def train_online(benchmark: Online) -> None:
@@ -160,37 +168,45 @@ def _fitted(method: str, env: str) -> list[str]:
     return [f"{name}={'null' if value is None else value}" for name, value in found]
 
 
-def _offline(benchmark: Offline) -> Path:
-    folder = benchmark.runs / f"{benchmark.env}-offline"
+def train_offline(benchmark: Offline) -> None:
+    """Methods that learn from one file, and keep what they came to."""
+    kept, folder = KEPT_OFFLINE / benchmark.env, benchmark.runs / f"{benchmark.env}-offline"
+    missing = [
+        (method, seed)
+        for seed in range(benchmark.seeds)
+        for method in benchmark.methods
+        if not (kept / method / f"seed-{seed}").exists()
+    ]
+    if not missing:
+        return
     data = folder / "demonstrations.parquet"
     if not data.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        collect = [
-            "collect",
-            "demonstrator",
-            "--env",
-            benchmark.env,
-            "--episodes",
-            str(benchmark.games),
-            "--out",
-            str(data),
-        ]
-        subprocess.run(archer(collect), check=True)
-    starts = {seed: folder / "bc" / f"seed-{seed}" for seed in range(benchmark.seeds)}
-    cloned = {
-        start: ["--preset", "bc", "--offline", str(data), *task(benchmark.env, seed)] for seed, start in starts.items()
-    }
-    train_all(benchmark.jobs, cloned)
+        collect = ["collect", "demonstrator", "--env", benchmark.env, "--episodes", str(benchmark.games)]
+        subprocess.run(archer([*collect, "--out", str(data)]), check=True)
+    starts = {seed: folder / "bc" / f"seed-{seed}" for seed in sorted({seed for _, seed in missing})}
+
+    def finished(run: Path) -> None:
+        if (place := kept / run.parent.name / run.name) and not place.exists():
+            keep(run, place)
+
     train_all(
         benchmark.jobs,
         {
-            folder / method / f"seed-{seed}": from_start(method, benchmark.env, seed, start, "eval.every=0")
+            start: ["--preset", "bc", "--offline", str(data), *task(benchmark.env, seed)]
             for seed, start in starts.items()
-            for method in benchmark.methods
+        },
+        finished,
+    )
+    train_all(
+        benchmark.jobs,
+        {
+            folder / method / f"seed-{seed}": from_start(method, benchmark.env, seed, starts[seed], "eval.every=0")
+            for method, seed in missing
             if method != "bc"
         },
+        finished,
     )
-    return folder
 
 
 if __name__ == "__main__":

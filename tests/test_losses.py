@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -147,8 +148,8 @@ def test_muons_iteration_moves_singular_values_and_nothing_else(shape: tuple[int
 def test_muon_steps_as_torchs_does_but_for_its_rounding() -> None:
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.ones(4, 2)) for _ in range(2))
-    settings = {"lr": 0.1, "weight_decay": 0.5}
-    optimizers = [(ours, Muon([ours], **settings)), (theirs, torch.optim.Muon([theirs], **settings))]
+    kinds: list[tuple[torch.nn.Parameter, Any]] = [(ours, Muon), (theirs, torch.optim.Muon)]
+    optimizers = [(weight, kind([weight], lr=0.1, weight_decay=0.5)) for weight, kind in kinds]
     for gradient in torch.randn(3, 4, 2):
         for weight, optimizer in optimizers:
             weight.grad = gradient.clone()

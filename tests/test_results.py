@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from archer.cli.commands import Train
+from archer.cli.training import settings
 from archer.comparison.curves import read_run
 from archer.config import RunConfig
 from archer.config.layers import to_yaml
@@ -142,3 +144,39 @@ def _said(env: TwentyQuestions, target: str, wasted: list[str]) -> list[str]:
         player._listener.asked = said[-1]
         observation, _, over, _, _ = env.step(said[-1])
     return said
+
+
+def test_the_plan_is_of_methods_and_tasks_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out before days of training: unknown names, iterations that a task's page has no table for."""
+    everything = _script(monkeypatch, "everything")
+    page = (Path(__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    kinds = {"Online": "", "Begun": " begun", "Offline": " offline", "Ablation": " ablation"}
+    for part in everything.PLAN:
+        assert f"<!-- begin {part.env}{kinds[type(part).__name__]} -->" in page
+        for method in getattr(part, "methods", ()):
+            assert settings(Train(preset=method, env=part.env)).preset == method
+
+
+def test_with_nothing_missing_everything_trains_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tables are made of what is kept; so is the one of methods that played nothing."""
+    everything, efficiency = _script(monkeypatch, "everything"), _script(monkeypatch, "sample_efficiency")
+    pages = tmp_path / "results.md"
+    pages.write_text("<!-- begin toy offline -->\n<!-- end toy offline -->\n<!-- begin toy -->\n<!-- end toy -->\n")
+    monkeypatch.setattr(efficiency, "PAGE", pages)
+    for name in ("KEPT", "KEPT_BEGUN", "KEPT_OFFLINE"):
+        monkeypatch.setattr(efficiency, name, tmp_path / name)
+    _run(tmp_path / "KEPT" / "toy" / "archer" / "seed-0", "archer", 0, -2.0)
+    write_text(tmp_path / "KEPT" / "toy" / "archer" / "seed-0" / "commit", "abc\n")
+    ends = tmp_path / "KEPT_OFFLINE" / "toy" / "bc" / "seed-0"
+    ends.mkdir(parents=True)
+    write_json(ends / "summary.json", {"return_mean": -7.25})
+    monkeypatch.setattr(
+        everything, "PLAN",
+        (efficiency.Online("toy", seeds=1, methods=("archer",)), efficiency.Offline("toy", seeds=1, methods=("bc",))),
+    )  # fmt: skip
+    monkeypatch.setattr("subprocess.run", lambda *arguments, **more: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr("sys.argv", ["everything.py"])
+    everything.main()
+    text = pages.read_text()
+    assert "| `bc` | 1 | -7.25 | -7.25 |" in text and "| `archer` | 1 |" in text
+    assert (tmp_path / "results.json").exists() and (tmp_path / "results" / "toy" / "compare.png").exists()
