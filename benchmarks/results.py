@@ -42,6 +42,12 @@ def online_tables(runs: Sequence[Path], against: str) -> tuple[str, Comparison]:
     return "\n\n".join(parts), found
 
 
+def current(kept: Path) -> list[Path]:
+    """What is kept of a task's methods as they are now; what an earlier recipe came to has its curves in
+    docs/results.json and its tables in docs/results/earlier.md."""
+    return sorted(path for path in kept.iterdir() if not path.name.endswith("-before"))
+
+
 def levels_of(found: Comparison, against: str) -> list[float]:
     """Five levels on the way of ``against``, the last where it is at the end of its budget; closer to one another
     towards that, where most games go."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from results import PAGE, keep, kept_folder, offline_table, online_tables, replace_block, write_curves
+from results import PAGE, current, keep, kept_folder, offline_table, online_tables, replace_block, write_curves
 from running import Benchmark, archer, from_start, task, train_all, train_begun, train_starts
 
 from archer.cli.commands import Train
@@ -30,7 +30,7 @@ from archer.cli.training import settings
 from archer.report.comparison import write_comparison
 
 KEPT = kept_folder("kept")
-"""What is kept of finished runs: TASK/METHOD/seed-N."""
+"""What is kept of finished runs: TASK/METHOD/seed-N; TASK/METHOD-before/seed-N those of an earlier recipe."""
 KEPT_BEGUN = kept_folder("kept_begun")
 """The same of those that go on from what `archer` learned before its first game."""
 KEPT_OFFLINE = kept_folder("kept_offline")
@@ -92,7 +92,7 @@ def regenerate(benchmark: Online | Begun | Offline) -> None:
     """Train what is missing of a benchmark, then write its tables, picture and curves."""
     if isinstance(benchmark, Online):
         train_online(benchmark)
-        tables, found = online_tables([KEPT / benchmark.env], against="ppo")
+        tables, found = online_tables(current(KEPT / benchmark.env), against="ppo")
         write_comparison(found, PAGE.parent / "results" / benchmark.env)
         replace_block(PAGE, benchmark.env, tables)
         write_curves(_all_kept(), PAGE.with_suffix(".json"))

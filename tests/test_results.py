@@ -167,6 +167,8 @@ def test_with_nothing_missing_everything_trains_nothing(monkeypatch: pytest.Monk
         monkeypatch.setattr(efficiency, name, tmp_path / name)
     _run(tmp_path / "KEPT" / "toy" / "archer" / "seed-0", "archer", 0, -2.0)
     write_text(tmp_path / "KEPT" / "toy" / "archer" / "seed-0" / "commit", "abc\n")
+    _run(tmp_path / "KEPT" / "toy" / "archer-before" / "seed-0", "archer", 0, -5.0)
+    write_text(tmp_path / "KEPT" / "toy" / "archer-before" / "seed-0" / "commit", "aaa\n")
     ends = tmp_path / "KEPT_OFFLINE" / "toy" / "bc" / "seed-0"
     ends.mkdir(parents=True)
     write_json(ends / "summary.json", {"return_mean": -7.25})
@@ -179,4 +181,7 @@ def test_with_nothing_missing_everything_trains_nothing(monkeypatch: pytest.Monk
     everything.main()
     text = pages.read_text()
     assert "| `bc` | 1 | -7.25 | -7.25 |" in text and "| `archer` | 1 |" in text
-    assert (tmp_path / "results.json").exists() and (tmp_path / "results" / "toy" / "compare.png").exists()
+    curves = json.loads((tmp_path / "results.json").read_text())["curves"]
+    told = {(curve["method"], curve["final"]) for curve in curves}
+    assert {("archer", -2.0), ("archer-before", -5.0)} <= told  # an earlier recipe's is in no table
+    assert (tmp_path / "results" / "toy" / "compare.png").exists()
