@@ -13,7 +13,7 @@ from archer.devices.sharding import cut_like, full
 class Muon(torch.optim.Muon):
     """torch's, whose arithmetic is in a precision that the device is quick in.
 
-    torch's own is always in bfloat16. Processors without instructions for that take 25 to 60 times as long as in
+    torch's own is always in bfloat16. Processors without instructions for that take 25 to 40 times as long as in
     float32, which is most of a small model's step; so on a processor it is float32. Of weights in shards each process
     computes the whole matrix's step and keeps its own part.
     """
