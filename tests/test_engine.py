@@ -144,7 +144,8 @@ def test_in_whichever_pieces_conversations_are_read(
 
 
 @pytest.mark.parametrize(
-    ("kind", "sizes"), [("mamba", {"hidden_size": 32, "num_hidden_layers": 2}), ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4})]
+    ("kind", "sizes"),
+    [("mamba", {"hidden_size": 32, "num_hidden_layers": 2}), ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4})],
 )
 def test_models_that_keep_their_memory_elsewhere_are_refused(kind: str, sizes: dict[str, Any], actor: Actor) -> None:
     model = _model(kind, actor, **sizes)
