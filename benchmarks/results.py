@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from archer.comparison.compare import Comparison, compare
-from archer.comparison.curves import RunCurve, find_runs, read_run
+from archer.comparison.curves import find_runs, read_run
 from archer.comparison.intervals import estimate
 from archer.comparison.methods import Method
 from archer.config.layers import to_yaml
@@ -102,7 +102,7 @@ def write_curves(kept: Sequence[Path], path: Path) -> None:
     curves = [
         {
             "task": curve.task,
-            "method": run.parent.name + (" as played" if curve.best_of != curve.config.eval.best_of else ""),
+            "method": run.parent.name + (" as played" if curve.as_played else ""),
             "seed": curve.config.seed,
             "commit": (run / "commit").read_text(encoding="utf-8").strip(),
             "games": [curve.games_before + games for games in (0.0, *curve.games.tolist())],
@@ -114,17 +114,10 @@ def write_curves(kept: Sequence[Path], path: Path) -> None:
             "final": curve.final,
         }
         for run in find_runs(kept)
-        for curve in _both(run)
+        for curve in (read_run(run), read_run(run, as_played=True))
+        if curve is not None
     ]
     write_json(path, {"curves": curves})
-
-
-def _both(run: Path) -> list[RunCurve]:
-    """A run's curve, and beside it that of its games as they were played, where these are two."""
-    found = [read_run(run)]
-    if found[0] is not None and not found[0].config.plays_as_measured:
-        found.append(read_run(run, as_played=True))
-    return [curve for curve in found if curve is not None]
 
 
 def offline_table(runs: Path, methods: Sequence[str]) -> str:

@@ -187,7 +187,8 @@ def train_offline(benchmark: Offline) -> None:
     starts = {seed: folder / "bc" / f"seed-{seed}" for seed in sorted({seed for _, seed in missing})}
 
     def finished(run: Path) -> None:
-        if (place := kept / run.parent.name / run.name) and not place.exists():
+        place = kept / run.parent.name / run.name
+        if not place.exists():  # a start is trained anew for the methods that go on from it
             keep(run, place)
 
     train_all(

@@ -105,8 +105,7 @@ def compare(
     read = {path: read_run(path) for path in find_runs([Path(run) for run in runs])}
     curves = [curve for curve in read.values() if curve is not None]
     if as_played:
-        twice = [curve.path for curve in curves if not curve.config.plays_as_measured]
-        curves += [curve for path in twice if (curve := read_run(path, as_played=True)) is not None]
+        curves += [curve for path in read if (curve := read_run(path, as_played=True)) is not None]
     if not curves:
         raise ValueError(f"no run has finished an iteration yet: {', '.join(map(str, read))}")
     task = _only_task(curves)

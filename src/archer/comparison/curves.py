@@ -63,6 +63,11 @@ class RunCurve:
     """Best known return of the task, None if that or the end of the run is unknown."""
     demonstrations: int
 
+    @property
+    def as_played(self) -> bool:
+        """Whether the returns are of games that were not played as the agent is evaluated."""
+        return self.best_of != self.config.eval.best_of
+
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
     """The runs among ``folders`` and at any depth below them, each once; ValueError where there is none."""
@@ -89,7 +94,8 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 def read_run(path: Path, *, as_played: bool = False) -> RunCurve | None:
     """The curve of a run so far, None before its first iteration; ValueError for what cannot be compared.
 
-    ``as_played`` measures it by its training games, in which the critic may choose, whatever its evaluations are of.
+    With ``as_played`` that of its training games where its critic chooses in these and not in evaluations; None where
+    that would be no other curve.
     """
     folder = RunFolder.open(path)
     config = folder.config()
@@ -98,6 +104,8 @@ def read_run(path: Path, *, as_played: bool = False) -> RunCurve | None:
             f"{path} played nothing (rollout.games=0), so it has no curve to compare: leave it out. What it came to: "
             f"`archer evaluate {path}`, with --env where it learned from files alone"
         )
+    if as_played and config.plays_as_measured:
+        return None
     rows = folder.metrics()
     before, played = ([row for row in rows if (row["iteration"] == 0) == wanted] for wanted in (True, False))
     if not played:
@@ -105,8 +113,7 @@ def read_run(path: Path, *, as_played: bool = False) -> RunCurve | None:
     for number, row in enumerate(played, start=1):
         if row["iteration"] != number:
             raise ValueError(f"{folder.metrics_file}: iteration {row['iteration']!r} stands where {number} should")
-    otherwise = as_played and not config.plays_as_measured
-    points, returns, held_out = _played(folder, played) if otherwise else _measured(folder, config, played)
+    points, returns, held_out = _played(folder, played) if as_played else _measured(folder, config, played)
     earlier = int((_number(before[-1], "games", folder.metrics_file) if before else None) or 0)
     games = _column(folder, played, "games") - earlier
     new = np.diff(games, prepend=0.0)
@@ -115,7 +122,7 @@ def read_run(path: Path, *, as_played: bool = False) -> RunCurve | None:
     start = _number(before[-1], "eval/return_mean", folder.metrics_file) if before else None
     if start is None:
         raise ValueError(f"{folder.metrics_file}: no evaluation before the first game (iteration 0)")
-    if otherwise:
+    if as_played:
         start = float(returns[0])
     began = _number(before[-1], "time/start_s", folder.metrics_file) or 0.0
     summary = _summary(folder)
@@ -125,7 +132,7 @@ def read_run(path: Path, *, as_played: bool = False) -> RunCurve | None:
         task=str((summary or {}).get("task", config.env.name)),
         games_before=earlier,
         iterations=points + 1,
-        best_of=config.rollout.best_of if otherwise else config.eval.best_of,
+        best_of=config.rollout.best_of if as_played else config.eval.best_of,
         done=len(played),
         games=games[points],
         turns=np.cumsum(_column(folder, played, "rollout/length") * new)[points],
@@ -134,7 +141,7 @@ def read_run(path: Path, *, as_played: bool = False) -> RunCurve | None:
         returns=returns,
         held_out=held_out,
         start=start,
-        final=None if summary is None or otherwise else _final(folder, summary),
+        final=None if summary is None or as_played else _final(folder, summary),
         reference=_number(summary or {}, "reference_return", folder.summary_file),
         demonstrations=int((summary or {}).get("demonstrations", config.demonstrations.games or 0)),
     )

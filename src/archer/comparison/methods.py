@@ -144,7 +144,7 @@ def method_labels(curves: Sequence[RunCurve]) -> list[str]:
     for curve, own in zip(curves, settings, strict=True):
         same = [other for one, other in zip(curves, settings, strict=True) if one.config.preset == curve.config.preset]
         differing = [name for name in own if any(other[name] != own[name] for other in same)]
-        read = ["as played"] if curve.best_of != curve.config.eval.best_of else []
+        read = ["as played"] if curve.as_played else []
         labels.append(" ".join([curve.config.preset, *(f"{name}={_written(own[name])}" for name in differing), *read]))
     return labels
 
