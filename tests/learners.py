@@ -50,7 +50,6 @@ CRITICS = {
     "tokens": CriticConfig(method="tokens", **PARTS),
     "kept": CriticConfig(method="retrace", keep_values=2, **PARTS),
 }
-CASES = ("clone", "starts", "recomputed", "averaged", *ACTORS, *CRITICS)
 
 
 def tiny() -> Actor:

@@ -15,8 +15,8 @@ from archer.benchmarks.growth import replay_cost, token_cost, turn_bytes
 from archer.benchmarks.measure import Measure, interleave
 from archer.benchmarks.published import Published
 from archer.benchmarks.roofline import Ceilings, Work, decode_work, hidden_parameters, pass_flops
-from archer.benchmarks.suite import _iteration, critic_work
-from archer.benchmarks.workloads import TINY, Learning, Shape, build_actor, play_games, said_tokens
+from archer.benchmarks.suite import _iteration, actor_steps, critic_steps, critic_work
+from archer.benchmarks.workloads import ACTOR, CRITIC, TINY, Learning, Shape, build_actor, play_games, said_tokens
 from archer.cli import main
 
 SMALL = replace(
@@ -83,6 +83,19 @@ def test_both_arrangements_play_the_same_number_of_turns() -> None:
     assert said_tokens(ours) <= 60 and sum(len(said) for _, said, *_ in theirs) <= 60
     over = [ended for *_, ended in theirs]
     assert over == [False] * 3 + [True] * 3
+
+
+def test_both_arrangements_take_the_published_steps() -> None:
+    """One-step TD on one fresh utterance a state, REINFORCE on another, whatever the defaults are."""
+    actor = build_actor(SMALL)
+    ours = Learning.of(actor, play_games(actor, SMALL), batch=2)  # one game of two turns a step
+    assert (CRITIC.method, ACTOR.method, ACTOR.utterances, ACTOR.average) == ("td", "reinforce", "fresh", 0.0)
+    drawn = []
+    for steps in (critic_steps, actor_steps):
+        before = ours.sampler.tokens
+        assert steps(ours, 1) == 2.0
+        drawn.append(ours.sampler.tokens - before)
+    assert all(2 <= tokens <= 20 for tokens in drawn)  # of at most ten tokens each
 
 
 def test_the_reference_learns_from_what_it_is_given() -> None:

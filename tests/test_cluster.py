@@ -19,8 +19,8 @@ import archer
 from archer.cluster.joining import Cluster
 from archer.config import RunConfig
 from archer.config.layers import ConfigError, overlay
-from archer.evaluation import training_seed
 from archer.rollout.seat import EnvironmentFailure
+from archer.seeds import training_seed
 from archer.storage.runfolder import RunFolder
 from archer.storage.shards import read_shard
 from tests.conftest import Command

@@ -108,11 +108,18 @@ def test_ratios_of_medians_and_their_bounds() -> None:
 
 
 def test_means_are_centred_and_shorter_at_the_ends() -> None:
-    rising = np.array([-10.0, -8.0, -6.0, -4.0, -2.0, 0.0])
+    rising, each = np.array([-10.0, -8.0, -6.0, -4.0, -2.0, 0.0]), np.arange(1, 7)
     # a straight line stays where it is, but at the end, where nothing follows: (-4 - 2 + 0) / 3, (-6 - 4 - 2 + 0) / 4
-    assert smoothed(rising, 5).tolist() == [-10.0, -8.0, -6.0, -4.0, -3.0, -2.0]
-    assert smoothed(np.array([1.0, 4.0, 1.0, 1.0]), 3).tolist() == [1.0, 2.0, 2.0, 1.0]
-    assert smoothed(rising, 1).tolist() == rising.tolist() and smoothed(rising[:1], 5).tolist() == [-10.0]
+    assert smoothed(rising, each, 5).tolist() == [-10.0, -8.0, -6.0, -4.0, -3.0, -2.0]
+    assert smoothed(np.array([1.0, 4.0, 1.0, 1.0]), each[:4], 3).tolist() == [1.0, 2.0, 2.0, 1.0]
+    assert smoothed(rising, each, 1).tolist() == rising.tolist() and smoothed(rising[:1], each[:1], 5).tolist() == [-10]
+
+
+def test_a_mean_is_of_iterations_however_seldom_they_were_measured() -> None:
+    bent, fourth = np.array([0.0, 4.0, 4.0, 0.0]), np.array([4, 8, 12, 16])
+    assert smoothed(bent, fourth, 5).tolist() == bent.tolist()  # two iterations on either side hold no other evaluation
+    # nine iterations: four on either side, 4 to 12 and 8 to 16; in the end 12 and 16
+    assert smoothed(bent, fourth, 9).tolist() == pytest.approx([0.0, 8 / 3, 8 / 3, 2.0])
 
 
 def test_games_to_a_level_follow_the_centred_mean(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def in_small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, place in (
         (archer.api, "evaluate_actor", 2),
         (archer.operations.doctoring, "evaluate_actor", 2),
-        (archer.operations.collecting, "_seeds", 0),
+        (archer.operations.collecting, "collected_seeds", 0),
     ):
         monkeypatch.setattr(module, name, _with_few_games(getattr(module, name), place))
 

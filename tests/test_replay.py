@@ -42,7 +42,6 @@ def test_the_newest_hold_as_many_turns_as_asked() -> None:
     replay = Replay(100)
     replay.add(_game(number) for number in range(6))
     assert _seeds(replay.newest(3)) == [5, 4]  # two turns each: two games for three turns
-    assert _seeds(replay.latest(2)) == [4, 5]
     drawn = replay.sample(100, np.random.default_rng(0), newest=3)
     assert sorted(_seeds(drawn)) == [4, 5]
 

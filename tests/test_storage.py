@@ -86,6 +86,14 @@ def test_a_conversation_that_grows_is_stored_once(tmp_path: Path) -> None:
     assert [turn["prompt_new_ids"] for turn in stored["turns"]] == [[1, 2], [4]] and stored["final_new_ids"] == [6]
 
 
+def test_what_stands_before_a_cut_is_held_once_as_well(tmp_path: Path) -> None:
+    first, second = (_turn([1, 2], [3]), _turn([1, 2, 3, 4], [5])), (_turn([1, 9], [6]), _turn([1, 9, 6], [7]))
+    before = _episode(*first, *second, final=[1, 9, 6, 7])
+    a, b, c, d = _through_disk(tmp_path, before).turns
+    assert np.shares_memory(a.prompt_ids, b.prompt_ids) and np.shares_memory(c.prompt_ids, d.prompt_ids)
+    assert not np.shares_memory(b.prompt_ids, c.prompt_ids)
+
+
 def test_turns_unfold_in_sql(tmp_path: Path) -> None:
     write_shard(tmp_path / "1.parquet", [_episode(_turn([1], [2, 3], info={"success": True}), final=[1, 2, 3])], 7)
     query = f"""select iteration, "end", success, len(turn.utterance_ids), turn.info ->> 'success'

@@ -110,7 +110,7 @@ def loop() -> None:
     picture.arrow((720, 110), (720, 200))
     picture.text(728, 160, "advantages", size=12, fill=SOFT)
     picture.arrow((640, 60), (270, 60), (270, 120), dashed=True)
-    picture.text(455, 52, "chooses among 5 utterances while games are played", size=12, anchor="middle", fill=SOFT)
+    picture.text(455, 52, "chooses among 10 utterances while games are played", size=12, anchor="middle", fill=SOFT)
     picture.arrow((720, 270), (720, 304), (270, 304), (270, 180), dashed=True)
     picture.text(495, 297, "new weights play next", size=12, anchor="middle", fill=SOFT)
     picture.write("loop")

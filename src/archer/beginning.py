@@ -32,6 +32,7 @@ from archer.rollout.layouts import LAYOUTS, layout_of
 from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import Speaker
+from archer.seeds import demonstration_seed
 from archer.storage.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.storage.conversations import Problem, read_all
 from archer.storage.runfolder import RunFolder
@@ -117,11 +118,6 @@ def _demonstrated(
     seeds = [demonstration_seed(config.seed, game) for game in range(wanted.games)]
     progress.stage("playing demonstrations", len(seeds), unit="games")
     return play_hosted(make_env, env, env.demonstrator, seeds, progress.count)
-
-
-def demonstration_seed(run_seed: int, game: int) -> int:
-    """Seed of a demonstration: even, like training games, in a range of its own."""
-    return 2 * (1_000_000_000_000 + run_seed * 10_000_019 + game)
 
 
 def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:

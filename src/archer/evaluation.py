@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from archer.envs.base import Environment, Referenced, close
 from archer.models.actor import Actor
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LayoutMaker
 from archer.rollout.sampling import Sampling
+from archer.seeds import evaluation_seed
 from archer.types import Episode
-
-
-def training_seed(run_seed: int, game: int) -> int:
-    """Environment seed of a training game: even, so that no evaluation shares it."""
-    return 2 * (run_seed * 10_000_019 + game)
-
-
-def training_seeds(run_seed: int, games: Iterable[int], group: int) -> list[int]:
-    """Those of games by their numbers, ``group`` of each task."""
-    return [training_seed(run_seed, game // group) for game in games]
-
-
-def whole_groups(games: int, group: int) -> int:
-    """``games``, or the next higher number at which a group begins."""
-    return -(-games // group) * group
-
-
-def evaluation_seed(game: int) -> int:
-    """Environment seed of an evaluation game: odd, and the same for every run, so that runs are compared on equals."""
-    return 2 * game + 1
 
 
 def evaluate_actor(

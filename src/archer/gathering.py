@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from archer.evaluation import training_seeds, whole_groups
 from archer.models.actor import Actor
 from archer.rollout.company import Games
 from archer.rollout.seat import Faults
 from archer.run import Run
+from archer.seeds import training_seeds, whole_groups
 
 
 def collect(run: Run, actor: Actor, iteration: int, policy_version: int, aside: bool = False) -> Games:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -16,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from archer.extras import need
+from archer.storage.files import append_line
 from archer.storage.metricsfile import read_metrics
 from archer.types import End, Episode
 
@@ -96,10 +95,7 @@ class _ModuleTracker:
     """wandb and trackio share one interface. What they have to say goes to standard error: output is for results."""
 
     def __init__(self, name: str, run: str, config: Mapping[str, Any]) -> None:
-        try:
-            self._module = importlib.import_module(name)
-        except ImportError as error:
-            raise ValueError(f"tracker {name!r} is not installed: pip install -e '.[{name}]'") from error
+        self._module = need(name, name)
         with redirect_stdout(sys.stderr):
             self._module.init(project="archer", name=run, config=dict(config))
 
@@ -135,11 +131,7 @@ class MetricLog:
         lost = [key for key in metrics if row[key] is None]
         if lost:
             row["not_finite"] = lost
-        line = json.dumps(row) + "\n"
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, row)
         for key, value in metrics.items():
             self._events.add_scalar(key, value, iteration)
         for tracker in self._trackers:

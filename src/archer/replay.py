@@ -51,10 +51,6 @@ class Replay:
                 break
         return found
 
-    def latest(self, count: int) -> list[Episode]:
-        """The ``count`` newest episodes, oldest of them first."""
-        return self._all[max(self._first, len(self._all) - count) :]
-
     def best(self, fraction: float) -> list[Episode]:
         """The top ``fraction`` of episodes by return, best first and of equals the newest; exactly that many of those
         that did not fail."""

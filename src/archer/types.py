@@ -6,8 +6,8 @@ Letters used everywhere: B episodes in a batch, N turns in a batch, K siblings p
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,6 @@ class End(enum.StrEnum):
     TOKEN_LIMIT = "token_limit"
     ENV_ERROR = "env_error"
     TIMEOUT = "timeout"
-    ABORTED = "aborted"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,6 +76,17 @@ class Turn:
     """Reward of this turn, in the environment's units."""
     info: Mapping[str, object] = field(default_factory=dict)
     """What the environment's ``info`` held after this step."""
+
+
+def share(turns: Sequence[Turn], final: Ids) -> tuple[Turn, ...]:
+    """The same turns, with every state that later ones go on from a view of theirs: stored once."""
+    shared: list[Turn] = []
+    whole = final
+    for turn in reversed(turns):
+        length = len(turn.prompt_ids)
+        whole = whole if np.array_equal(whole[:length], turn.prompt_ids) else turn.prompt_ids
+        shared.append(replace(turn, prompt_ids=whole[:length]))
+    return tuple(reversed(shared))
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,8 +95,13 @@ def build_agent(actor: Actor) -> Agent:
     )
 
 
-CRITIC = CriticConfig(matrix_lr=0.0, trace=0.0, answer_weight=0.0, lr=2e-5, discount=0.95)
-ACTOR = ActorConfig(newest_turns=1_000_000, siblings=1, advantage="value", matrix_lr=0.0, kl=0.0, lr=1e-5)
+CRITIC = CriticConfig(
+    method="td", matrix_lr=0.0, trace=0.0, answer_weight=0.0, lr=2e-5, discount=0.95, demonstrations=0.0
+)
+ACTOR = ActorConfig(
+    method="reinforce", utterances="fresh", newest_turns=1_000_000, siblings=1, advantage="value", matrix_lr=0.0,
+    lr=1e-5, kl=0.0, demonstrations=0.0, average=0.0,
+)  # fmt: skip
 """The published losses: one-step TD, one fresh utterance per state."""
 
 

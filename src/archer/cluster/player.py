@@ -14,7 +14,6 @@ from archer.beginning import begin_critic, load_actor
 from archer.cluster.records import TRAINING, Delivery, Work
 from archer.config import RunConfig
 from archer.envs import Factory, make_factory, task_name
-from archer.evaluation import training_seeds, whole_groups
 from archer.models.actor import Actor
 from archer.models.critic import Critic
 from archer.rollout.best_of import player_of
@@ -24,6 +23,7 @@ from archer.rollout.play import Limits, host
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults
 from archer.run import prepare
+from archer.seeds import training_seeds, whole_groups
 from archer.storage.shards import pack
 
 POLICY = "policy"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from archer.comparison.curves import AXES, Axis, RunCurve
 from archer.comparison.intervals import Censored, Estimate, Floats, estimate, iqm, iqm_intervals
@@ -30,7 +31,7 @@ class Repeat:
 
     run: RunCurve
     smoothed: Floats
-    """Means of the returns around each iteration, shape [iterations]."""
+    """Means of the returns around each measured iteration, shape [points]."""
     before: Mapping[Axis, float]
     """What was spent before its first game: the games of the runs that it goes on from; demonstrations, where they
     count."""
@@ -40,7 +41,7 @@ class Repeat:
         return self.run.config.seed
 
     def spent(self, axis: Axis) -> Floats:
-        """What was spent up to each iteration, shape [iterations]."""
+        """What was spent up to each measured iteration, shape [points]."""
         run = self.run
         own: Mapping[Axis, Floats] = {
             "games": run.games, "turns": run.turns, "tokens": run.tokens, "seconds": run.seconds
@@ -112,18 +113,20 @@ def group(curves: Sequence[RunCurve], *, smooth: int, count_demonstrations: bool
             )
         before = dict.fromkeys(AXES, 0.0)
         before["games"] += curve.games_before + (curve.demonstrations if count_demonstrations else 0)
-        repeats[seed] = Repeat(curve, smoothed(curve.returns, smooth), before)
+        repeats[seed] = Repeat(curve, smoothed(curve.returns, curve.iterations, smooth), before)
     return tuple(_method(label, [repeats[seed] for seed in sorted(repeats)]) for label, repeats in groups.items())
 
 
-def smoothed(returns: Floats, smooth: int) -> Floats:
-    """The mean of every iteration and those around it, ``smooth`` (an odd number) in all. Shape as ``returns``.
+def smoothed(returns: Floats, iterations: npt.NDArray[np.intp], smooth: int) -> Floats:
+    """The mean of every measured iteration and those measured around it, within ``smooth`` (an odd number) iterations
+    in all. Shape as ``returns`` and ``iterations``, which says when each was measured.
 
     As many after it as before it: a mean of what came before alone lags behind by half its length, for which whoever
     rises fastest pays most. So fewer of both at the beginning; at the end, where nothing follows, those before alone.
     """
-    halves = [min(smooth // 2, index) for index in range(len(returns))]
-    return np.array([returns[index - half : index + half + 1].mean() for index, half in enumerate(halves)])
+    halves = np.minimum(smooth // 2, iterations - iterations[:1])
+    near = np.abs(iterations[:, None] - iterations) <= halves[:, None]
+    return np.array([returns[window].mean() for window in near])
 
 
 def _method(label: str, repeats: Sequence[Repeat]) -> Method:

@@ -10,6 +10,7 @@ from archer.envs.base import Demonstrated, Environment, ScriptedGame, ScriptedTa
 from archer.envs.hosting import play_hosted
 from archer.progress import Progress
 from archer.rollout.play import host
+from archer.seeds import collected_seeds
 from archer.storage.conversations import from_episode
 
 PLAYERS = ("demonstrator", "reference")
@@ -29,7 +30,7 @@ def collect_scripted(
         raise ValueError(f"the task has no {player}(seed) to collect games of")
     progress = progress or Progress(quiet=True)
     progress.stage("playing", games, unit="games")
-    return play_hosted(make_env, env, begin, _seeds(games, seed), progress.count)
+    return play_hosted(make_env, env, begin, collected_seeds(games, seed), progress.count)
 
 
 def collect_run(
@@ -41,13 +42,8 @@ def collect_run(
     progress.stage("playing", games, unit="games")
     with host(make_env, run.config.rollout) as environments:
         episodes = run.player(run.config.eval.best_of)(
-            run.actor, environments, _seeds(games, seed),
+            run.actor, environments, collected_seeds(games, seed),
             task=task, sampling=run.sampling,
             limits=run.limits, layout=run.layout, report=progress.count,
         )  # fmt: skip
     return [from_episode(episode) for episode in episodes]
-
-
-def _seeds(games: int, seed: int) -> list[int]:
-    """Seeds of collected games: even, like all that may be learned from, in a range of their own."""
-    return [2 * (2_000_000_000_000 + seed * 10_000_019 + game) for game in range(games)]

@@ -9,13 +9,11 @@ from typing import Any
 
 from archer.api import LoadedRun, load_critic
 from archer.envs import Factory
-from archer.envs.base import ScriptedGame
 from archer.evaluation import evaluate_actor
 from archer.health.critic import value_turns
 from archer.health.diagnosis import Diagnosis, diagnose
 from archer.health.numbers import Health, ValuedTurns, measure_health
 from archer.models.critic import Critic
-from archer.operations.scoring import recorded_episodes
 from archer.progress import Progress
 from archer.rollout.play import host
 from archer.types import Episode
@@ -69,11 +67,6 @@ def examine(
             player=run.player(run.config.eval.best_of), report=progress.count,
         )  # fmt: skip
     return examine_episodes(run, critic, played, progress)
-
-
-def examine_recorded(run: LoadedRun, games: Sequence[ScriptedGame], progress: Progress | None = None) -> Examination:
-    """Hold the run's critic against conversations that it did not learn from, of its own policy or a similar one."""
-    return examine_episodes(run, load_critic(run), recorded_episodes(run, games)[0], progress)
 
 
 def examine_episodes(

@@ -12,9 +12,9 @@ import numpy as np
 
 from archer.config import PassesConfig
 from archer.envs.base import ScriptedGame
-from archer.rollout.history import History, append, share
+from archer.rollout.history import History, append
 from archer.rollout.prompts import Layout, PlainText, Told
-from archer.types import End, Episode, Turn, Utterance, observation_text
+from archer.types import End, Episode, Turn, Utterance, observation_text, share
 
 
 def texts(games: Sequence[ScriptedGame], layout: type[PlainText] = PlainText) -> Iterator[str]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from archer.rollout.prompts import Layout, Told
-from archer.types import Ids, Observation, Turn
+from archer.types import Observation
 
 History = Callable[[Any, Layout[Any], Observation, int], Told]
 """(the conversation with its newest turn, layout, newest observation, most tokens) -> what the agent is to read."""
@@ -42,14 +39,3 @@ def window(told: Told, prompts: Layout[Any], observation: Observation, room: int
 
 
 HISTORIES: dict[str, History] = {"append": append, "replace": replace, "window": window}
-
-
-def share(turns: Sequence[Turn], final: Ids) -> tuple[Turn, ...]:
-    """The same turns, with every state that later ones go on from a view of theirs: stored once."""
-    shared: list[Turn] = []
-    whole = final
-    for turn in reversed(turns):
-        length = len(turn.prompt_ids)
-        whole = whole if np.array_equal(whole[:length], turn.prompt_ids) else turn.prompt_ids
-        shared.append(dataclasses.replace(turn, prompt_ids=whole[:length]))
-    return tuple(reversed(shared))

@@ -14,12 +14,12 @@ from archer.config import RolloutConfig
 from archer.envs.base import Environment
 from archer.envs.hosting import Hosting
 from archer.models.actor import Actor
-from archer.rollout.history import HISTORIES, share
+from archer.rollout.history import HISTORIES
 from archer.rollout.prompts import Layout, LayoutMaker, PlainText, Told
 from archer.rollout.sampling import Sampling
 from archer.rollout.seat import Faults, GivenUp, Seat
 from archer.rollout.speaking import BUILT_IN, Conversations, Speaker
-from archer.types import End, Episode, Ids, Observation, Turn, Utterance
+from archer.types import End, Episode, Ids, Observation, Turn, Utterance, share
 
 P = ParamSpec("P")
 R = TypeVar("R")

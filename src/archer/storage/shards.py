@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archer.storage.files import replacing
-from archer.types import End, Episode, Ids, Observation, Turn, Utterance
+from archer.types import End, Episode, Ids, Observation, Turn, Utterance, share
 
 _TURN = [
     ("observation", pa.string()),
@@ -180,7 +180,7 @@ def _from_row(row: dict[str, Any]) -> Episode:
     final = np.concatenate([sequence[: row["final_keep"]], np.array(row["final_new_ids"], np.int32)])
     turns = tuple(
         Turn(
-            prompt_ids=final[: len(prompt)] if np.array_equal(prompt, final[: len(prompt)]) else prompt,
+            prompt_ids=prompt,
             utterance=utterance,
             observation=_load(turn["observation"]),
             reward=turn["reward"],
@@ -189,7 +189,7 @@ def _from_row(row: dict[str, Any]) -> Episode:
         for prompt, utterance, turn in zip(prompts, utterances, row["turns"], strict=True)
     )
     return Episode(
-        turns=turns,
+        turns=share(turns, final),
         end=End(row["end"]),
         final_prompt_ids=final,
         seed=row["seed"],
