@@ -208,7 +208,8 @@ def _trained_on(methods: Sequence[Method]) -> list[str]:
         return []
     return [
         f"the curves of {', '.join(of_training)} are of training games, the others of evaluations on held-out ones: "
-        "where an agent may know its training games by heart, train with eval.every=1, which measures all alike"
+        "the former are charged one iteration more, as games are played with what those before had taught; where an "
+        "agent may know its training games by heart, train with eval.every=1, which measures all alike"
     ]
 
 

@@ -25,6 +25,7 @@ from archer.envs.base import (
     close,
 )
 from archer.envs.hosting import Hosting
+from archer.seeds import training_seed
 from archer.types import Observation
 
 Level = Literal["ok", "note", "error"]
@@ -77,6 +78,7 @@ class Finding:
 class Trace:
     """A game of ``check``: everything that was said and heard."""
 
+    seed: int
     said: tuple[str, ...]
     heard: tuple[Observation, ...]
     rewards: tuple[float, ...]
@@ -100,7 +102,7 @@ def check(
         traces: list[Trace] = []
         try:
             for game in range(games):
-                traces.append(_play(hosted(), player(2 * game + 1), 2 * game))
+                traces.append(_play(hosted(), player(game), training_seed(0, game)))
                 report(1)
         except Exception as error:
             kind = "contract" if isinstance(error, ContractError) else "failure"
@@ -160,7 +162,7 @@ def _play(env: Environment, player: Player, seed: int, most: int = MOST_TURNS) -
         rewards.append(reward)
         over = terminated or truncated
     close(env)
-    return Trace(tuple(words), tuple(heard), tuple(rewards), over)
+    return Trace(seed, tuple(words), tuple(heard), tuple(rewards), over)
 
 
 def _ends(traces: Sequence[Trace]) -> Finding:
@@ -189,7 +191,7 @@ def _repeats(make: Callable[[], Environment], first: Trace) -> Finding:
         random.seed(12345)
         np.random.seed(12345)  # as another run would have left them
         words = iter(first.said)
-        again = _play(make(), lambda _: next(words), 0, len(first.said))
+        again = _play(make(), lambda _: next(words), first.seed, len(first.said))
     finally:
         random.setstate(state)
         np.random.set_state(numbers)
@@ -211,7 +213,8 @@ def _again(make: Callable[[], Environment], traces: Sequence[Trace]) -> Finding:
     env = make()
     for game in (len(traces) - 1, 0):
         trace = traces[game]
-        heard = [check_reset(env.reset(seed=2 * game))[0], *(check_step(env.step(word))[0] for word in trace.said)]
+        opened = check_reset(env.reset(seed=trace.seed))[0]
+        heard = [opened, *(check_step(env.step(word))[0] for word in trace.said)]
         if heard != list(trace.heard):
             return Finding("error", "reuse", "a copy that has played before plays otherwise than a fresh one")
     close(env)
@@ -223,7 +226,7 @@ def _after_the_end(make: Callable[[], Environment], traces: Sequence[Trace]) -> 
     if not trace.over:
         return Finding("note", "after the end", "no game ended, so that was not looked at")
     env = make()
-    env.reset(seed=0)
+    env.reset(seed=trace.seed)
     for word in trace.said:
         env.step(word)
     try:
@@ -270,7 +273,7 @@ def _pickles(make_env: Callable[[], Environment]) -> Finding:
 def _speed(make: Callable[[], Environment], trace: Trace, waits: bool) -> Finding:
     env = make()
     began = time.perf_counter()
-    env.reset(seed=0)
+    env.reset(seed=trace.seed)
     reset = time.perf_counter() - began
     seconds = []
     for word in trace.said:
