@@ -35,11 +35,10 @@ from archer.rollout.sampling import Sampling
 from archer.rollout.sharing import play_shared
 from archer.rollout.siblings import SiblingSampler
 from archer.rollout.speaking import Speaker
+from archer.storage.checkpoint import FIRST
 from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 
-START = "000000"
-"""The checkpoint of the supervised start."""
 NO_TASK = "conversations"
 """What the task of a run without an environment is called."""
 
@@ -67,7 +66,7 @@ class Run:
     kept_values: KeptValues | None = None
     """Where the target critic is not asked at every step."""
     anchor: Actor | None = None
-    """The supervised start, where the actor is held near it."""
+    """The actor before the first game, where it is held near that."""
     iteration: int = 0
     """Iterations done."""
     games_before: int = 0
@@ -203,8 +202,8 @@ def keep_demonstrations(run: Run, episodes: Callable[[], Sequence[Episode]]) -> 
 
 
 def attach_anchor(run: Run) -> None:
-    """Load the supervised start where the actor is to be held near it."""
+    """Load the actor before the first game where it is to be held near that."""
     if run.config.actor.anchored:
-        anchor = load_actor(run.config, run.folder.checkpoints / START, beside=run.agent.actor)
+        anchor = load_actor(run.config, run.folder.checkpoints / FIRST, beside=run.agent.actor)
         run.anchor = anchor.requires_grad_(False)
         settle(run.config, run.anchor)

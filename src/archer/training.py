@@ -216,7 +216,9 @@ def train(
     ``env`` is an environment class or factory of your own and takes the place of ``config.env.name``. With ``resume``
     the run in the folder goes on from its newest checkpoint, exactly as if it had never been stopped. With ``cluster``
     its games are played on the machines of one (and ``config.cluster`` says how).
-    Raises ValueError for settings, RunFolderError for the folder, CheckpointError when the disk refuses.
+    Raises ValueError for settings, RunFolderError for the folder, CheckpointError when the disk refuses,
+    EnvironmentFailure when more games fail than ``rollout.max_failures``, EngineError when what plays cannot, and
+    FloatingPointError when weights have diverged.
     """
     path = Path(run)
     config = RunFolder.open(path).config() if resume else config or RunConfig()

@@ -42,7 +42,7 @@ class Train(Settings):
     """Train an agent: supervised start, then reinforcement learning by the preset's method.
 
     Settings come from a preset, then a YAML file, then `--set name=value`, the later one winning:
-    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 actor.siblings=8
+    archer train --preset archer --env twenty-questions --set critic.lr=3e-4 rollout.best_of=5
     """
 
     run: Path = Path("runs/latest")

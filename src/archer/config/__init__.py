@@ -15,8 +15,8 @@ from archer.config.learning import (
     CloningConfig,
     CriticConfig,
     CriticStartConfig,
+    EpochsConfig,
     OptimizerConfig,
-    PassesConfig,
     SupervisedConfig,
 )
 from archer.config.parts import (
@@ -40,11 +40,11 @@ __all__ = [
     "CriticStartConfig",
     "DemonstrationsConfig",
     "EnvConfig",
+    "EpochsConfig",
     "EvalConfig",
     "LoraConfig",
     "ModelConfig",
     "OptimizerConfig",
-    "PassesConfig",
     "RolloutConfig",
     "RunConfig",
     "ServerConfig",

@@ -31,7 +31,7 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class PassesConfig(OptimizerConfig):
+class EpochsConfig(OptimizerConfig):
     """Learning from the demonstrations, pass by pass; the learning rates warm up and decay."""
 
     epochs: Natural = 1
@@ -41,7 +41,7 @@ class PassesConfig(OptimizerConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
-class CloningConfig(PassesConfig):
+class CloningConfig(EpochsConfig):
     """Cloning what was said in the demonstrations."""
 
     answer_weight: Weight = 1.0
@@ -91,7 +91,7 @@ class CriticConfig(OptimizerConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
-class CriticStartConfig(PassesConfig):
+class CriticStartConfig(EpochsConfig):
     """The critic's start: learning from the demonstrations what can be made of a state (implicit Q-learning). Without
     it the critic begins knowing nothing. A critic of tokens (`critic.method=tokens`) fits their returns."""
 
@@ -146,7 +146,7 @@ class ActorConfig(OptimizerConfig):
     accumulation: Positive = 1
     """Parts a batch is cut into to save memory; the gradient is the exact mean over all of it."""
     siblings: Positive = 4
-    """Utterances sampled per state."""
+    """Utterances sampled per state, where the actor learns from fresh ones or is held near another by them (`kl`)."""
     clip_ratio: Rate = 0.2
     """`ppo` only: ε, how far the probability of a token may move before it no longer pays."""
     ratio_cap: Annotated[float, Field(ge=1, strict=True)] = 2.0

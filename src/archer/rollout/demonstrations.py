@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from archer.config import PassesConfig
+from archer.config import EpochsConfig
 from archer.envs.base import ScriptedGame
 from archer.rollout.history import History, append
 from archer.rollout.prompts import Layout, PlainText, Told
@@ -26,13 +26,13 @@ def texts(games: Sequence[ScriptedGame], layout: type[PlainText] = PlainText) ->
             yield from layout.reply(utterance, answer, game.utterances[:turn])
 
 
-def count_steps(episodes: Sequence[Episode], config: PassesConfig) -> int:
+def count_steps(episodes: Sequence[Episode], config: EpochsConfig) -> int:
     """Gradient steps that ``batches`` makes of the episodes."""
     return config.epochs * -(-len(episodes) // config.batch_games)
 
 
 def batches(
-    episodes: Sequence[Episode], config: PassesConfig, generator: np.random.Generator
+    episodes: Sequence[Episode], config: EpochsConfig, generator: np.random.Generator
 ) -> Iterator[tuple[list[Episode], int, int]]:
     """``batch_games`` episodes at a time, shuffled anew in every epoch; with the number of each step and of all."""
     steps = count_steps(episodes, config)

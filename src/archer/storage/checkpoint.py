@@ -20,6 +20,8 @@ from archer.storage.files import sync, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+FIRST = "000000"
+"""Name of the checkpoint before the first game."""
 
 
 class CheckpointError(RuntimeError):
@@ -60,7 +62,7 @@ def save_checkpoint(folder: Path, step: int, fill: Callable[[Path], None], *, ke
         ) from error
     # A later step that is still here was damaged when the run resumed before it: it must not push out good ones.
     for old in [path for path in _steps(folder) if int(path.name) <= step][:-keep]:
-        if old.name != "000000":  # the supervised start: reference of the KL penalty and of every comparison
+        if old.name != FIRST:  # what the KL penalty holds an actor near, and what others begin with
             shutil.rmtree(old)
     return final
 
