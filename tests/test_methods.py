@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from safetensors.torch import load_file
 import archer
 import archer.training
 from archer.api import load_critic
+from archer.config.layers import to_yaml
 from archer.operations.exporting import card
 from archer.operations.showing import overview
 from archer.replay import Replay
@@ -31,6 +35,19 @@ from tests.test_training import _fingerprint
 
 TASK = "tests.worlds:TwoSteps"
 PLAY: dict[str, Any] = {"rollout": {"games": 16}, "iterations": 3}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Three iterations of a preset, played once for all who only look at them."""
+
+    @functools.cache
+    def run_of(preset: str) -> Path:
+        run = tmp_path_factory.mktemp(preset) / "run"
+        archer.train(_config(preset, TASK, **PLAY), run)
+        return run
+
+    return run_of
 
 
 @pytest.mark.parametrize("preset", ["archer", "turn-ppo", "ppo"])
@@ -57,35 +74,33 @@ def test_credit_and_health_come_before_the_critic_learns(
 
 
 @pytest.mark.parametrize("preset", ["grpo", "gigpo"])
-def test_groups_play_every_task_several_times(preset: str, tmp_path: Path) -> None:
-    archer.train(_config(preset, TASK, **PLAY), tmp_path / "run")
+def test_groups_play_every_task_several_times(preset: str, trained: Callable[[str], Path]) -> None:
+    run = trained(preset)
     seen: set[int] = set()
     for number in (1, 2, 3):
-        seeds = Counter(game.seed for game in read_shard(shard_path(tmp_path / "run" / "episodes", number)))
+        seeds = Counter(game.seed for game in read_shard(shard_path(run / "episodes", number)))
         assert list(seeds.values()) == [8, 8]
         assert not seen & set(seeds)  # every iteration has tasks of its own
         seen |= set(seeds)
-    rows = RunFolder(tmp_path / "run").metrics()
+    rows = RunFolder(run).metrics()
     assert not [key for key in rows[-1] if key.startswith("critic/")] and "actor/clipped" in rows[-1]
     assert rows[-1]["rollout/sampled_tokens"] == 0  # it learns from what was said alone
 
 
-def test_a_run_without_a_critic_keeps_none(tmp_path: Path) -> None:
-    archer.train(_config("grpo", TASK, **PLAY), tmp_path / "run")
-    checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
+def test_a_run_without_a_critic_keeps_none(trained: Callable[[str], Path]) -> None:
+    checkpoint = latest_checkpoint(trained("grpo") / "checkpoints")
     assert checkpoint is not None
     assert {path.name for path in checkpoint.iterdir()} == {
         "actor", "actor_optimizer.safetensors", "manifest.json", "state.json",
     }  # fmt: skip
     with pytest.raises(ValueError, match="has no critic"):
-        load_critic(archer.load(tmp_path / "run"))
+        load_critic(archer.load(trained("grpo")))
 
 
-def test_on_policy_methods_forget_all_but_the_newest_games(tmp_path: Path) -> None:
-    archer.train(_config("ppo", TASK, **PLAY), tmp_path / "run")
-    run = restore(RunFolder.open(tmp_path / "run"))
+def test_on_policy_methods_forget_all_but_the_newest_games(trained: Callable[[str], Path]) -> None:
+    run = restore(RunFolder.open(trained("ppo")))
     assert len(run.replay) == 16
-    newest = read_shard(shard_path(tmp_path / "run" / "episodes", 3))
+    newest = read_shard(shard_path(trained("ppo") / "episodes", 3))
     assert [game.seed for game in run.replay] == [game.seed for game in newest]
 
 
@@ -94,9 +109,8 @@ def test_on_policy_methods_forget_all_but_the_newest_games(tmp_path: Path) -> No
     ["archer", "ppo", "chai"]
     + [pytest.param(name, marks=pytest.mark.slow) for name in ("archer-baseline", "gigpo", "grpo", "filtered-bc")],
 )
-def test_every_kind_of_method_resumes_exactly(preset: str, tmp_path: Path) -> None:
-    whole, halted = tmp_path / "whole", tmp_path / "halted"
-    archer.train(_config(preset, TASK, **PLAY), whole)
+def test_every_kind_of_method_resumes_exactly(preset: str, trained: Callable[[str], Path], tmp_path: Path) -> None:
+    whole, halted = trained(preset), tmp_path / "halted"
     archer.train(_config(preset, TASK, **PLAY | {"iterations": 2}), halted)
     (halted / "config.yaml").write_text((whole / "config.yaml").read_text())
     archer.train(run=halted, resume=True)
@@ -179,18 +193,16 @@ def test_an_actor_that_stays_as_it_is_needs_no_credit(advantage: str, tmp_path: 
     assert RunFolder(tmp_path / "run").metrics()[-1]["critic/q_loss"] > 0
 
 
-def test_a_critic_of_tokens_scores_but_cannot_choose(tmp_path: Path) -> None:
-    archer.train(_config("ppo", TASK, **PLAY), tmp_path / "run")
-    run = archer.load(tmp_path / "run")
+def test_a_critic_of_tokens_scores_but_cannot_choose(trained: Callable[[str], Path]) -> None:
+    run = archer.load(trained("ppo"))
     with pytest.raises(ValueError, match="values single tokens and has no Q to choose by"):
         archer.evaluate(run, episodes=4, best_of=3)
-    rows = RunFolder(tmp_path / "run").metrics()
+    rows = RunFolder(trained("ppo")).metrics()
     assert "critic/token_v_loss" in rows[-1] and "critic/q_loss" not in rows[-1]
 
 
-def test_a_token_baseline_is_saved_in_units_of_the_critic(tmp_path: Path) -> None:
-    archer.train(_config("archer-baseline", TASK, **PLAY), tmp_path / "run")
-    run = restore(RunFolder.open(tmp_path / "run"))
+def test_a_token_baseline_is_saved_in_units_of_the_critic(trained: Callable[[str], Path]) -> None:
+    run = restore(RunFolder.open(trained("archer-baseline")))
     assert run.agent.baseline is not None
     assert run.agent.baseline.unit == pytest.approx(run.agent.learned_critic.unit)
     assert float(run.agent.baseline.value.location) == 0.0
@@ -207,12 +219,16 @@ def test_the_summary_says_what_was_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, 31, 33, 1000])
-def test_a_resumed_replay_holds_what_the_uninterrupted_one_did(capacity: int, tmp_path: Path) -> None:
-    archer.train(_config("archer", TASK, **PLAY, replay_turns=capacity), tmp_path / "run")
+def test_a_resumed_replay_holds_what_the_uninterrupted_one_did(
+    capacity: int, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained("archer"), run)
+    (run / "config.yaml").write_text(to_yaml(_config("archer", TASK, **PLAY, replay_turns=capacity)))
     kept = Replay(capacity)
     for number in (1, 2, 3):  # 16 games of two turns each
-        kept.add(read_shard(shard_path(tmp_path / "run" / "episodes", number)))
-    resumed = restore(RunFolder.open(tmp_path / "run")).replay
+        kept.add(read_shard(shard_path(run / "episodes", number)))
+    resumed = restore(RunFolder.open(run)).replay
     assert [game.seed for game in resumed] == [game.seed for game in kept] and resumed.turns == kept.turns
 
 
