@@ -84,7 +84,8 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
         actor = begin_actor(config, games)
         episodes, unread = read_demonstrations(config, games, actor.tokenizer, task, progress)
         begun = Beginning(actor, episodes, engine, [*problems, *unread])
-    engine.prepare(begun.actor, Sampling.of(config.rollout))  # what does not work is found out first
+    begun.actor.check_saving()  # what does not work is found out first
+    engine.prepare(begun.actor, Sampling.of(config.rollout))
     return begun
 
 

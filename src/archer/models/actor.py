@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from archer.models.batch import EpisodeBatch, TokenIndex
+from archer.models.generation import drop_ignored
 from archer.models.lora import Adapted, inside
 from archer.models.passes import PLAIN, Passes
 from archer.types import Ids
@@ -65,6 +67,7 @@ class Actor(nn.Module):
         # alike at: a resumed run would differ from the uninterrupted one in the last bit.
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()
+        drop_ignored(model.generation_config)
         return cls(model, tokenizer)
 
     def save_pretrained(self, path: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
@@ -77,6 +80,23 @@ class Actor(nn.Module):
         else:
             self.model.save_pretrained(path, state_dict=state)
         self.tokenizer.save_pretrained(path)
+
+    def check_saving(self) -> None:
+        """Raise ValueError where ``save_pretrained`` would, found out by a save of everything but the weights."""
+        with TemporaryDirectory(prefix="archer-") as folder:
+            try:
+                if isinstance(self.model, Adapted):
+                    self.model.describe(Path(folder))
+                else:
+                    self.model.save_pretrained(folder, state_dict={})
+                self.tokenizer.save_pretrained(folder)
+            except Exception as error:  # tokenizers raise nothing narrower
+                why = " ".join(str(error).split())
+                raise ValueError(
+                    f"model.actor: {type(self.network).__name__} with its tokenizer cannot be saved, so nothing that "
+                    f"is learned could be kept ({why}); correct the model's config.json, generation_config.json or "
+                    "tokenizer_config.json, or name another model"
+                ) from error
 
     @property
     def stop_id(self) -> int:

@@ -78,9 +78,15 @@ class Base:
 
     def save(self, name: str, folder: Path) -> None:
         """One adapter as PEFT's and transformers' own loaders read it."""
+        self.describe(folder)
         state = self._peft.get_peft_model_state_dict(self.model, adapter_name=name)
         save_file({PREFIX + key: value.contiguous() for key, value in state.items()}, folder / WEIGHTS)
+
+    def describe(self, folder: Path) -> None:
+        """What stands beside an adapter's weights: how it is built, what the model never says and where it stops."""
+        folder.mkdir(parents=True, exist_ok=True)
         self.settings(self._targets).save_pretrained(folder)
+        self.model.generation_config.save_pretrained(folder)
 
     def load(self, name: str, folder: Path, device: str) -> None:
         """Take one adapter's weights, and what the model never says and where it stops, from such files."""
@@ -152,9 +158,11 @@ class Adapted(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Its adapter as PEFT's and transformers' own loaders read it."""
-        folder.mkdir(parents=True, exist_ok=True)
         self.base.save(self.name, folder)
-        self.base.model.generation_config.save_pretrained(folder)
+
+    def describe(self, folder: Path) -> None:
+        """The same without the weights."""
+        self.base.describe(folder)
 
     def load(self, folder: Path, device: str) -> None:
         """Take its adapter's weights from such a folder."""
