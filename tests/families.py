@@ -84,8 +84,8 @@ def save_family(family: str, path: Path, **changes: Any) -> Path:
     """A checkpoint of the family, as any user has one."""
     made = tokenizer(family)
     config = AutoConfig.for_model(
-        FAMILIES[family][1], **(SHAPE | changes),
-        vocab_size=len(made), bos_token_id=made.bos_token_id, eos_token_id=made.eos_token_id, tie_word_embeddings=True,
+        FAMILIES[family][1], **(SHAPE | {"tie_word_embeddings": True} | changes),
+        vocab_size=len(made), bos_token_id=made.bos_token_id, eos_token_id=made.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(path)

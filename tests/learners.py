@@ -58,6 +58,15 @@ def tiny() -> Actor:
     return build_tiny_actor(texts, layers=2, width=32, heads=2, context=160, vocabulary=300, seed=3)
 
 
+def untied() -> Actor:
+    """The same with an output layer of its own."""
+    actor = tiny()
+    actor.model.config.tie_word_embeddings = False
+    torch.manual_seed(2)
+    actor.model.lm_head.weight = nn.Parameter(0.05 * torch.randn(actor.vocabulary, 32))
+    return actor
+
+
 def adapted(base: Path) -> Actor:
     """Adapters on the model in ``base``, which are not as they begin: then half of their gradients would be 0."""
     torch.manual_seed(1)
@@ -131,8 +140,9 @@ def learn(case: str, actor: Actor, *, sharded: bool) -> dict[str, Tensor]:
 
 
 def made(kind: str, base: Path) -> Actor:
-    """An actor of a kind: ``full``, or ``lora`` on the model in ``base``."""
-    return tiny() if kind == "full" else adapted(base)
+    """An actor of a kind: ``full``, ``untied``, or ``lora`` on the model in ``base``."""
+    kinds: dict[str, Callable[[], Actor]] = {"full": tiny, "untied": untied, "lora": lambda: adapted(base)}
+    return kinds[kind]()
 
 
 def learn_all(base: Path, out: Path, scenes: list[str]) -> None:

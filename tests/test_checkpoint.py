@@ -187,3 +187,9 @@ def test_an_optimizer_continues_exactly(tmp_path: Path, matrix_lr: float) -> Non
     load_optimizers(tmp_path / "o.safetensors", other.parts)
     steps(again, other, 3)
     assert torch.equal(layer.weight, again.weight) and torch.equal(layer.bias, again.bias)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "m", torch.nn.Linear(2, 2, bias=False).state_dict())
+    with pytest.raises(CheckpointError, match=r"m and the network .* differ in bias \(1 such"):
+        load_module(tmp_path / "m", torch.nn.Linear(2, 2))

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("devices")  # what several of them look at 
 SCENES = [
     *(f"{case}.full.whole" for case in ("clone", "baseline", "kept")),
     *(f"{case}.full.sharded" for case in ("starts", "muon", "awr", "tokens")),
-    *("awr.lora.sharded", "td.lora.whole"),
+    *("awr.lora.sharded", "td.lora.whole", "td.untied.sharded"),
 ]
 MORE = [
     f"{case}.{kind}.{placing}"

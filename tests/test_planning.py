@@ -169,6 +169,15 @@ def test_other_networks_are_planned_too(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_output_layer_of_its_own_counts_in_every_network(folder: Path) -> None:
+    shape = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(shape))
+    networks = _plan(_config(folder)).networks
+    assert networks["actor"] == 4 * (WEIGHTS + WORDS * WIDTH)
+    assert networks["critic"] == networks["target critic"] == 4 * (WEIGHTS + WORDS * WIDTH + HEADS)
+
+
+@pytest.mark.slow
 def test_in_shards_a_process_holds_its_part(folder: Path) -> None:
     def of_two(config: RunConfig) -> Plan:
         with devices.pretended(2):

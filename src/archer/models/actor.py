@@ -161,17 +161,22 @@ class Actor(nn.Module):
 
     def _output(self, hidden: Tensor) -> Tensor:
         """Logits [., vocabulary] of hidden states [., d]."""
-        with self.passes.autocast(hidden.device):
-            logits = cast(Tensor, self.network.get_output_embeddings()(hidden))
-        # What else an architecture does to them stands in its forward pass: Granite, Cohere, Gemma.
-        config = self.network.config
-        if divisor := getattr(config, "logits_scaling", None):
-            logits = logits / divisor
-        if factor := getattr(config, "logit_scale", None):
-            logits = logits * factor
-        if cap := getattr(config, "final_logit_softcapping", None):
-            logits = cap * torch.tanh(logits / cap)
-        return logits
+        network = self.network
+        return logits_of(hidden, network.get_output_embeddings(), network.config, self.passes)
+
+
+def logits_of(hidden: Tensor, layer: Callable[[Tensor], Tensor], config: Any, passes: Passes) -> Tensor:
+    """Logits [., vocabulary] of hidden states [., d] from the output ``layer`` of a model with such a ``config``."""
+    with passes.autocast(hidden.device):
+        logits = layer(hidden)
+    # What else an architecture does to them stands in its forward pass: Granite, Cohere, Gemma.
+    if divisor := getattr(config, "logits_scaling", None):
+        logits = logits / divisor
+    if factor := getattr(config, "logit_scale", None):
+        logits = logits * factor
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return logits
 
 
 def token_logprobs(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from archer import devices
 from archer.devices.sharding import copy_of
-from archer.models.actor import Actor, token_logprobs
+from archer.models.actor import Actor, logits_of, token_logprobs
 from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
-from archer.models.lora import decoder_copy, inside
+from archer.models.lora import Adapted, decoder_copy, inside, output_copy
 from archer.models.passes import Passes
 from archer.types import Episode
 
@@ -137,10 +139,11 @@ class CausalCritic(Critic):
     utterance is worth, and a far denser signal than returns.
     """
 
-    def __init__(self, trunk: Any, passes: Passes) -> None:
+    def __init__(self, trunk: Any, passes: Passes, output: nn.Module | None) -> None:
         super().__init__()
         self.trunk = trunk
         self.passes = passes
+        self.output = output
         width = inside(trunk).config.hidden_size
         self.q = Heads(width, width, TWIN, normalise=True)
         self.v = Heads(width, width, TWIN, normalise=True)
@@ -148,7 +151,12 @@ class CausalCritic(Critic):
     @classmethod
     def from_actor(cls, actor: Actor) -> CausalCritic:
         """Start from a copy of the actor's decoder, which already reads the task's language."""
-        return cls(decoder_copy(actor.model), actor.passes)
+        return cls(decoder_copy(actor.model), actor.passes, output_copy(actor.model))
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The output layer where it has weights of its own; the name is the one that transformers models use, by which
+        optimizers tell such layers from hidden ones."""
+        return self.output
 
     def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         hidden = self.passes.hidden(self.trunk, batch)
@@ -166,6 +174,13 @@ class CausalCritic(Critic):
         )
 
     def _output(self, hidden: Tensor) -> Tensor:
-        """Logits from the trunk's own token embeddings."""
-        with self.passes.autocast(hidden.device):
-            return hidden @ cast(Tensor, inside(self.trunk).get_input_embeddings().weight).T
+        """Logits [., vocabulary] of hidden states [., d], as the actor that it began as has them."""
+        network = inside(self.trunk)
+        layer: Callable[[Tensor], Tensor]
+        if self.output is not None:
+            layer = self.output
+        elif isinstance(self.trunk, Adapted):
+            layer = self.trunk.base.model.get_output_embeddings()
+        else:
+            layer = partial(linear, weight=network.get_input_embeddings().weight)
+        return logits_of(hidden, layer, network.config, self.passes)

@@ -177,3 +177,13 @@ def inside(network: Any) -> Any:
 def decoder_copy(network: Any) -> Any:
     """A copy of a causal LM without its output layer."""
     return network.copy(decoder=True) if isinstance(network, Adapted) else copy_of(network.base_model)
+
+
+def output_copy(network: Any) -> nn.Module | None:
+    """A copy of a causal LM's output layer, for a copy of its decoder; None where that has one already: its own
+    embeddings, which are the same weights, or what is on the base that both stand on."""
+    if isinstance(network, Adapted):
+        return None
+    layer = network.get_output_embeddings()
+    tied = layer.weight is network.get_input_embeddings().weight and getattr(layer, "bias", None) is None
+    return None if tied else copy_of(layer)

@@ -122,9 +122,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_module(path: Path, module: torch.nn.Module) -> None:
-    """Read the weights and buffers of a module of the same shape."""
+    """Read the weights and buffers of a module of the same shape; CheckpointError where it has others."""
     own = module.state_dict()
     state = load_file(path)
+    if different := sorted(own.keys() ^ state.keys()):
+        raise CheckpointError(
+            f"{path} and the network that is to read it differ in {different[0]} ({len(different)} such weights): "
+            "another version of the library wrote it; go on with that one, or train a new run"
+        )
     module.load_state_dict({name: cut_like(tensor, own.get(name, tensor)) for name, tensor in state.items()})
 
 
