@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from archer.config import TinyConfig
 from archer.models.actor import Actor
 from archer.models.batch import collate, pack
 from archer.models.critic import CausalCritic, Critic
@@ -78,7 +79,9 @@ def test_causal_critic_values_equal_a_pass_per_turn(actor: Actor, episodes: list
 @pytest.mark.parametrize("kind", ["causal", "encoder"])
 def test_batch_mates_change_no_value(kind: str, actor: Actor, episodes: list[Episode]) -> None:
     torch.manual_seed(0)
-    critic: Critic = CausalCritic.from_actor(actor) if kind == "causal" else EncoderCritic.build(None, actor, seed=0)
+    critic: Critic = (
+        CausalCritic.from_actor(actor) if kind == "causal" else EncoderCritic.build(None, actor, TinyConfig(), seed=0)
+    )
     siblings = SiblingSampler(actor, SAMPLING).sample(episodes, 2, [1])
     start = sum(len(episode) for episode in episodes[:3])
     mine = slice(start, start + len(episodes[3]))
@@ -183,7 +186,7 @@ def test_the_tiny_encoder_reads_tokens_of_any_model(padding: int | None, actor: 
         other.tokenizer.add_tokens([f"<{number}>" for number in range(padding - len(other.tokenizer))])
         other.tokenizer.add_special_tokens({"pad_token": "<nothing>"})
         assert other.tokenizer.pad_token_id == padding
-    critic = EncoderCritic.build(None, other, seed=0)
+    critic = EncoderCritic.build(None, other, TinyConfig(), seed=0)
     with torch.no_grad():
         together, alone = critic(collate(episodes)), critic(collate(episodes[-1:]))
     turns = len(episodes[-1])

@@ -18,7 +18,7 @@ from archer.algorithms.actor import update_actor
 from archer.algorithms.critic import update_critic
 from archer.cli.commands import Train
 from archer.cli.training import settings
-from archer.config import RunConfig
+from archer.config import RunConfig, TinyConfig
 from archer.config.layers import ConfigError
 from archer.models.actor import Actor
 from archer.models.agent import Agent, make_optimizer
@@ -76,7 +76,7 @@ def test_every_lever_is_one(switch: str) -> None:
 @pytest.fixture
 def paper(agent: Agent, actor: Actor) -> Agent:
     """The agent of these tests with the paper's critic."""
-    critic = EncoderCritic.build(None, actor, seed=5)
+    critic = EncoderCritic.build(None, actor, TinyConfig(), seed=5)
     config = _fast(_published())
     return Agent(
         actor=agent.actor,

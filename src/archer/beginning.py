@@ -175,7 +175,7 @@ def begin_critic(config: RunConfig, actor: Actor, demonstrations: Sequence[Episo
     torch.manual_seed(config.seed)  # heads are initialised at random
     critic: Critic
     if config.model.critic == "encoder":
-        critic = EncoderCritic.build(config.model.critic_model, actor, seed=config.seed)
+        critic = EncoderCritic.build(config.model.critic_model, actor, config.model.tiny, seed=config.seed)
         attend_by(critic.encoder, config.model.attention)
     else:
         other = config.model.critic_model

@@ -54,8 +54,9 @@ def inherit(run: Run, begun: Beginning) -> bool:
 def _kind_of_critic(config: RunConfig) -> tuple[object, ...] | None:
     """What two runs' critics must share for one to be the other's: network, and whether it values utterances or single
     tokens, as what a method does not train is as random as on the first day. None without a critic."""
-    high = HIGH_LEVELS.get(config.critic.method)
-    return None if high is None else (config.model.critic, config.model.critic_model, high.by_token)
+    high, model = HIGH_LEVELS.get(config.critic.method), config.model
+    built = model.tiny if model.critic == "encoder" and model.critic_model is None else None  # others are their files'
+    return None if high is None else (model.critic, model.critic_model, built, high.by_token)
 
 
 def _networks(agent: Agent) -> dict[str, tuple[nn.Module | None, Optimizer | None]]:

@@ -83,7 +83,8 @@ class CriticConfig(OptimizerConfig):
     expectile: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.9
     """`iql` only: expectile of Q over played utterances that V learns; 0.5 is their mean."""
     answer_weight: Weight = 1.0
-    """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at."""
+    """Weight of predicting the environment's answers (nats per token), which shapes what the critic looks at. Without
+    effect on an encoder critic (`model.critic=encoder`), which predicts none."""
     demonstrations: Fraction = 0.25
     """Share of every batch's turns that comes from the demonstrations, where there are some."""
     polyak: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1

@@ -70,7 +70,7 @@ class ModelConfig:
     """How the networks attend when they learn: `sdpa`, torch's fused kernels, or `eager`, written out and slower; none
     for what the architecture is loaded with. Playing has kernels of its own."""
     compile: bool = False
-    """The learner's decoders go through torch.compile: a minute at the start, then a tenth to a fifth faster."""
+    """The learner's networks go through torch.compile: a minute at the start, then a tenth to a fifth faster."""
     sharding: Literal["none", "full"] = "none"
     """In several processes: `none` has every network whole in each, `full` cuts weights, gradients and optimizer states
     into one shard for each; of adapters, the frozen model beneath them. Same results, less memory, more to send."""

@@ -4,40 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel
 
+from archer.config import TinyConfig
 from archer.models.actor import Actor
 from archer.models.batch import EpisodeBatch
 from archer.models.critic import TWIN, Critic, Values
 from archer.models.heads import Heads
+from archer.models.passes import Passes
 
 
 class EncoderCritic(Critic):
     """One shared encoder; pooled state ⊕ pooled utterance -> twin Q, pooled state -> twin V; 3-layer ReLU heads.
 
     State and utterance meet in the heads only, never in attention. Texts longer than the encoder reads lose their
-    beginning, as in the original. Cost: one encoding of the whole history per turn, O(T²) over an episode.
+    beginning, as in the original. Cost: one encoding of the whole history per turn, O(T²) over an episode. The
+    environment's answers are not predicted.
     """
 
-    def __init__(self, encoder: Any, tokenizer: Any, actor_tokenizer: Any) -> None:
+    def __init__(self, encoder: Any, tokenizer: Any, actor_tokenizer: Any, passes: Passes) -> None:
         super().__init__()
         self.encoder = encoder.eval()  # dropout off: a value must not change between two looks at it
         self.tokenizer = tokenizer
         self.actor_tokenizer = actor_tokenizer
+        self.passes = passes
         width = encoder.config.hidden_size
         self.q = Heads(2 * width, width, TWIN, normalise=False)
         self.v = Heads(width, width, TWIN, normalise=False)
 
     @classmethod
-    def build(cls, path: str | None, actor: Actor, *, seed: int) -> EncoderCritic:
-        """Around the encoder at ``path``, or a tiny random one that reads the actor's tokens."""
+    def build(cls, path: str | None, actor: Actor, tiny: TinyConfig, *, seed: int) -> EncoderCritic:
+        """Around the encoder at ``path``, or a random one of the size ``tiny`` that reads the actor's tokens; passes
+        are computed as the actor's. ValueError where there is no encoder at ``path``."""
         if path is not None:
             try:
-                return cls(AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path), actor.tokenizer)
+                encoder, reader = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+                return cls(encoder, reader, actor.tokenizer, actor.passes)
             except (OSError, ValueError) as error:
                 raise ValueError(f"model.critic_model: cannot load an encoder from {path!r}: {error}") from error
         tokenizer = deepcopy(actor.tokenizer)
@@ -46,10 +52,10 @@ class EncoderCritic(Critic):
         padding = tokenizer.pad_token_id
         config = RobertaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+            hidden_size=tiny.width,
+            intermediate_size=3 * tiny.width,
+            num_hidden_layers=tiny.layers,
+            num_attention_heads=tiny.heads,
             max_position_embeddings=max(514, padding + 514),  # positions are counted from the padding's number on
             type_vocab_size=1,
             pad_token_id=padding,
@@ -58,7 +64,7 @@ class EncoderCritic(Critic):
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return cls(RobertaModel(config), tokenizer, actor.tokenizer)
+            return cls(RobertaModel(config), tokenizer, actor.tokenizer, actor.passes)
 
     def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
         if tokens:
@@ -94,5 +100,4 @@ class EncoderCritic(Critic):
         encoded = self.tokenizer(
             [text or " " for text in texts], padding=True, truncation=True, max_length=limit, return_tensors="pt"
         ).to(next(self.encoder.parameters()).device)
-        output = self.encoder(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"])
-        return cast(Tensor, output.pooler_output)
+        return self.passes.pooled(self.encoder, encoded["input_ids"], encoded["attention_mask"])

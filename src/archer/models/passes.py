@@ -1,4 +1,4 @@
-"""How the learner's passes over a decoder are computed: in which precision, recomputed or kept, compiled or not."""
+"""How the learner's passes over a model are computed: in which precision, recomputed or kept, compiled or not."""
 
 from __future__ import annotations
 
@@ -32,14 +32,31 @@ class Passes:
 
     def hidden(self, trunk: Any, batch: EpisodeBatch) -> Tensor:
         """Run a model without its output layer over a batch's rows, shape [rows, width, d], float32."""
-        with self.autocast(batch.ids.device), _recomputing(trunk, self.checkpointing):
-            decoder = inside(trunk).base_model
-            # Not at the start: a copy of a network (the target critic) is not compiled with it.
-            if self.compiled and getattr(decoder, "_compiled_call_impl", None) is None:
-                decoder.compile(dynamic=True)
+        with self._over(trunk, batch.ids.device) as decoder:
             mask = _mask(decoder.config, batch, self.precision)
             output = decoder(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False)
         return cast(Tensor, output.last_hidden_state).float()
+
+    def pooled(self, encoder: Any, ids: Tensor, mask: Tensor) -> Tensor:
+        """One vector for each text, shape [texts, d], float32: what the encoder's pooler makes of it, or where it has
+        none the last hidden state of the first token.
+
+        ids: int64 [texts, width]. mask: 1 where a token stands and 0 on padding, [texts, width].
+        """
+        with self._over(encoder, ids.device) as model:
+            output = model(input_ids=ids, attention_mask=mask)
+        pooled = getattr(output, "pooler_output", None)
+        return cast(Tensor, output.last_hidden_state[:, 0] if pooled is None else pooled).float()
+
+    @contextmanager
+    def _over(self, trunk: Any, device: torch.device) -> Iterator[Any]:
+        """A model without its output layer; within, it is passed as this says."""
+        with self.autocast(device), _recomputing(trunk, self.checkpointing):
+            model = inside(trunk).base_model
+            # Not at the start: a copy of a network (the target critic) is not compiled with it.
+            if self.compiled and getattr(model, "_compiled_call_impl", None) is None:
+                model.compile(dynamic=True)
+            yield model
 
 
 def _mask(config: Any, batch: EpisodeBatch, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:

@@ -124,10 +124,10 @@ def make_critic(config: RunConfig, shapes: Shapes, actor: Actor) -> Critic | Non
     if config.model.critic == "causal":
         return CausalCritic.from_actor(actor if shapes.critic is None else _actor(config, shapes.critic, torch.float32))
     if shapes.critic is None:
-        critic = EncoderCritic.build(None, actor, seed=0)
+        critic = EncoderCritic.build(None, actor, config.model.tiny, seed=0)
     else:
         words = Words(shapes.critic.vocab_size)
-        critic = EncoderCritic(AutoModel.from_config(shapes.critic, dtype=torch.float32), words, words)
+        critic = EncoderCritic(AutoModel.from_config(shapes.critic, dtype=torch.float32), words, words, actor.passes)
     attend_by(critic.encoder, config.model.attention)
     return critic
 
