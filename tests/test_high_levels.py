@@ -113,27 +113,15 @@ def test_a_ratio_is_of_the_whole_utterance(agent: Agent, episodes: list[Episode]
         ratio.tolist() == pytest.approx([1.0] * len(episode), abs=1e-3)
         for ratio, episode in zip(own, episodes, strict=True)
     )
-    unlikely = dataclasses.replace(
-        episodes[0],
-        turns=tuple(
-            dataclasses.replace(t, utterance=dataclasses.replace(t.utterance, logprobs=t.utterance.logprobs - 0.1))
-            for t in episodes[0].turns
-        ),
-    )
+    unlikely = episodes[0].with_logprobs(episodes[0].logprobs - 0.1)
     tokens = [len(turn.utterance.ids) for turn in unlikely.turns]
     assert policy_ratios(agent.actor, [unlikely])[0].tolist() == pytest.approx(
         [math.exp(0.1 * count) for count in tokens], rel=1e-3
     )
-    unknown = dataclasses.replace(
-        episodes[0],
-        turns=tuple(
-            dataclasses.replace(t, utterance=dataclasses.replace(t.utterance, logprobs=t.utterance.logprobs * np.nan))
-            for t in episodes[0].turns
-        ),
-    )
+    unknown = episodes[0].with_logprobs(episodes[0].logprobs * np.nan)
     assert policy_ratios(agent.actor, [unknown])[0].tolist() == [1.0] * len(unknown)
     known = as_said_by(agent.actor, [unknown])[0]
-    assert known.turns[0].utterance.logprobs == pytest.approx(episodes[0].turns[0].utterance.logprobs, abs=1e-4)
+    assert known.logprobs == pytest.approx(episodes[0].logprobs, abs=1e-4)
     assert np.array_equal(known.final_prompt_ids, unknown.final_prompt_ids)
 
 

@@ -153,18 +153,7 @@ def test_an_update_counts_what_another_engine_said_up_to_the_cap(
         config = ActorConfig(method=method, updates=1, batch_turns=8, demonstrations=0.0, ratio_cap=cap)
         return update_actor(own, None, replay, config, sampler=SiblingSampler(own.actor, SAMPLING), seed=[3])
 
-    elsewhere = [
-        dataclasses.replace(
-            episode,
-            turns=tuple(
-                dataclasses.replace(
-                    turn, utterance=dataclasses.replace(turn.utterance, engine_logprobs=turn.utterance.logprobs - 1)
-                )
-                for turn in episode.turns
-            ),
-        )
-        for episode in episodes
-    ]
+    elsewhere = [episode.with_logprobs(episode.logprobs, engine=episode.logprobs - 1) for episode in episodes]
     here, one, two = updated(2.0, episodes), updated(1.0, elsewhere), updated(2.0, elsewhere)
     assert "actor/engine_capped" not in here
     assert one["actor/loss"] == here["actor/loss"]
@@ -266,16 +255,7 @@ def test_ppo_weighs_and_clips_by_how_likely_tokens_were_when_they_were_said(
 ) -> None:
     """All tokens are e times less likely than they were. What was good counts 1/e as much; what was bad is less likely
     than 1 - ε of what it was, and is left alone."""
-    likelier = [
-        dataclasses.replace(
-            game,
-            turns=tuple(
-                dataclasses.replace(t, utterance=dataclasses.replace(t.utterance, logprobs=t.utterance.logprobs + 1))
-                for t in game.turns
-            ),
-        )
-        for game in episodes
-    ]
+    likelier = [game.with_logprobs(game.logprobs + 1) for game in episodes]
 
     def gradient(method: str, games: list[Episode]) -> torch.Tensor:
         credit = {id(game): np.full(game.tokens_said, advantage, np.float32) for game in games}

@@ -25,7 +25,7 @@ def test_logprobs_recomputed_equal_those_stored_at_sampling(actor: Actor, episod
     batch = collate(episodes)
     with torch.no_grad():
         recomputed = actor.logprobs(batch, batch.utterance_tokens()).numpy()
-    stored = np.concatenate([turn.utterance.logprobs for episode in episodes for turn in episode.turns])
+    stored = np.concatenate([episode.logprobs for episode in episodes])
     np.testing.assert_allclose(recomputed, stored, atol=EXACT)
 
 

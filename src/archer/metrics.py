@@ -72,7 +72,7 @@ def at_limit(episodes: Sequence[Episode], limit: int) -> float:
 def _surprise(episodes: Sequence[Episode]) -> float | None:
     """Mean −log π of the tokens that were said, in nats: the policy's entropy where it spoke at temperature
     1 and nobody chose among its words. None where no policy sampled them."""
-    logprobs = np.concatenate([turn.utterance.logprobs for episode in episodes for turn in episode.turns])
+    logprobs = np.concatenate([episode.logprobs for episode in episodes])
     sampled = logprobs[np.isfinite(logprobs)]
     return -float(sampled.mean(dtype=np.float64)) if len(sampled) else None
 

@@ -143,6 +143,11 @@ class Episode:
         return sum(len(turn.utterance.ids) for turn in self.turns)
 
     @property
+    def logprobs(self) -> LogProbs:
+        """Log-probability of every token of all utterances, one utterance after the other, [tokens_said]."""
+        return np.concatenate([turn.utterance.logprobs for turn in self.turns])
+
+    @property
     def engine_gap(self) -> LogProbs:
         """Nats between learner and engine on each token that another engine than the built-in one said, [tokens]."""
         both = [(said.logprobs, said.engine_logprobs) for said in (turn.utterance for turn in self.turns)]
@@ -154,6 +159,25 @@ class Episode:
         """``info["success"]`` of the last turn where the environment reports it, else None."""
         flag = self.turns[-1].info.get("success")
         return None if flag is None else bool(flag)
+
+    def with_logprobs(self, logprobs: LogProbs, engine: LogProbs | None = None) -> Episode:
+        """The same episode with other log-probabilities of what was said in it, [tokens_said] as in ``logprobs``.
+
+        engine: those of the engine that said it, as many; without them each utterance keeps what it has. ValueError
+        where a number is missing or one too many.
+        """
+        ends = np.cumsum([len(turn.utterance.ids) for turn in self.turns])
+        if any(len(given) != ends[-1] for given in (logprobs, engine) if given is not None):
+            raise ValueError(f"{ends[-1]} tokens were said, and as many log-probabilities are needed")
+        own = np.split(logprobs, ends[:-1])
+        engines = [turn.utterance.engine_logprobs for turn in self.turns]
+        if engine is not None:
+            engines = [*np.split(engine, ends[:-1])]
+        turns = tuple(
+            replace(turn, utterance=replace(turn.utterance, logprobs=said, engine_logprobs=elsewhere))
+            for turn, said, elsewhere in zip(self.turns, own, engines, strict=True)
+        )
+        return replace(self, turns=turns)
 
     def _repr_html_(self) -> str:
         """As notebooks show it."""

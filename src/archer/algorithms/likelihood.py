@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from archer import devices
 from archer.models.actor import Actor
 from archer.models.batch import collate
-from archer.types import Episode, LogProbs, Turn
+from archer.types import Episode
 
 EPISODES_AT_ONCE = 64
 """Episodes in one pass."""
@@ -25,7 +24,7 @@ def policy_ratios(actor: Actor, episodes: Sequence[Episode]) -> list[Tensor]:
     """
     found = []
     for episode, logprobs in zip(episodes, _said(actor, episodes), strict=True):
-        logged = torch.from_numpy(np.concatenate([turn.utterance.logprobs for turn in episode.turns]))
+        logged = torch.from_numpy(episode.logprobs)
         spoken = torch.arange(len(episode)).repeat_interleave(
             torch.tensor([len(turn.utterance.ids) for turn in episode.turns])
         )
@@ -43,18 +42,9 @@ def as_said_by(
     report(len(episodes) - len(unknown))
     known: dict[int, Episode] = {}
     for episode, logprobs in zip(unknown, _said(actor, unknown), strict=True):
-        known[id(episode)] = replace(episode, turns=tuple(_with(episode, logprobs.numpy())))
+        known[id(episode)] = episode.with_logprobs(logprobs.numpy())
         report(1)
     return [known.get(id(episode), episode) for episode in episodes]
-
-
-def _with(episode: Episode, logprobs: LogProbs) -> Iterator[Turn]:
-    """The turns of an episode with other log-probabilities."""
-    start = 0
-    for turn in episode.turns:
-        end = start + len(turn.utterance.ids)
-        yield replace(turn, utterance=replace(turn.utterance, logprobs=logprobs[start:end]))
-        start = end
 
 
 def _said(actor: Actor, episodes: Sequence[Episode]) -> Iterator[Tensor]:

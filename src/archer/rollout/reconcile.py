@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -29,18 +28,9 @@ def reconciled(actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
         tokens, hidden = batch.utterance_tokens(), actor.hidden(batch)
         policy = actor.utterance_logprobs(hidden, batch, tokens).cpu()
         full = policy if not len(actor.suppressed) else actor.full_logprobs(hidden, batch, tokens).cpu()
-        turns = [turn for episode in part for turn in episode.turns]
-        lengths = [len(turn.utterance.ids) for turn in turns]
-        kept = iter(
-            replace(
-                turn,
-                utterance=replace(
-                    turn.utterance,
-                    logprobs=own.numpy(),
-                    engine_logprobs=turn.utterance.logprobs + (own - whole).numpy(),
-                ),
-            )
-            for turn, own, whole in zip(turns, torch.split(policy, lengths), torch.split(full, lengths), strict=True)
-        )
-        found += [replace(episode, turns=tuple(next(kept) for _ in episode.turns)) for episode in part]
+        said = [episode.tokens_said for episode in part]
+        found += [
+            episode.with_logprobs(own.numpy(), engine=episode.logprobs + (own - whole).numpy())
+            for episode, own, whole in zip(part, torch.split(policy, said), torch.split(full, said), strict=True)
+        ]
     return found
