@@ -105,7 +105,7 @@ def test_an_environment_that_raises_is_named(actor: Actor) -> None:
 def test_many_games_are_judged_in_parts_and_alike(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     critic = CausalCritic.from_actor(actor)
     at_once = [_game_words(game) for game in _play(actor, critic, 3, parallel=7)]
-    monkeypatch.setattr("archer.rollout.best_of.EPISODES_AT_ONCE", 2)
+    monkeypatch.setattr("archer.models.packing.TOKENS_AT_ONCE", 100)
     assert [_game_words(game) for game in _play(actor, critic, 3, parallel=7)] == at_once
 
 

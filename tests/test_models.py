@@ -10,7 +10,7 @@ import torch
 
 from archer.config import TinyConfig
 from archer.models.actor import Actor
-from archer.models.batch import collate, pack
+from archer.models.batch import collate
 from archer.models.critic import CausalCritic, Critic
 from archer.models.encoder_critic import EncoderCritic
 from archer.rollout.siblings import SiblingSampler
@@ -167,13 +167,6 @@ def test_packed_rows_hold_several_games_and_none_sees_another(actor: Actor, epis
     assert used == sum(len(episode.final_prompt_ids) for episode in episodes)
     apart = [actor.logprobs(batch, batch.utterance_tokens()) for batch in (collate([e]) for e in episodes)]
     torch.testing.assert_close(actor.logprobs(together, together.utterance_tokens()), torch.cat(apart))
-
-
-def test_rows_are_filled_longest_first() -> None:
-    # Width 10: 10 | 7 + 3 | 6 + 4 | 2
-    rows, starts = pack([4, 10, 3, 6, 7, 2])
-    assert rows == [2, 0, 1, 2, 1, 3]
-    assert starts == [6, 0, 7, 0, 0, 0]
 
 
 @pytest.mark.parametrize("padding", [None, 900], ids=["none", "a late number"])

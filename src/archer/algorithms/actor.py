@@ -16,7 +16,8 @@ from archer.config import ActorConfig
 from archer.losses import kl_penalty
 from archer.models.actor import Actor
 from archer.models.agent import Agent
-from archer.models.batch import EpisodeBatch, Siblings, TokenIndex, collate
+from archer.models.batch import EpisodeBatch, TokenIndex, collate
+from archer.models.packing import Siblings
 from archer.optimize import descend, polyak_update, split
 from archer.replay import Replay, draw
 from archer.rollout.siblings import SiblingSampler

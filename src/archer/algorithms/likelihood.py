@@ -11,10 +11,8 @@ from torch import Tensor
 from archer import devices
 from archer.models.actor import Actor
 from archer.models.batch import collate
+from archer.models.packing import in_parts
 from archer.types import Episode
-
-EPISODES_AT_ONCE = 64
-"""Episodes in one pass."""
 
 
 def policy_ratios(actor: Actor, episodes: Sequence[Episode]) -> list[Tensor]:
@@ -49,7 +47,7 @@ def as_said_by(
 
 def _said(actor: Actor, episodes: Sequence[Episode]) -> Iterator[Tensor]:
     """Log-probability of every token of each episode's utterances, float32 [T] on the CPU."""
-    parts = [episodes[start : start + EPISODES_AT_ONCE] for start in range(0, len(episodes), EPISODES_AT_ONCE)]
+    parts = [episodes[part] for part in in_parts(episodes)]
 
     def look(part: Sequence[Episode]) -> Tensor:
         batch = collate(part).to(actor.device)

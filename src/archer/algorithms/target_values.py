@@ -18,8 +18,9 @@ from archer import devices
 from archer.algorithms.high import HighLevel
 from archer.algorithms.likelihood import policy_ratios
 from archer.models.agent import Agent
-from archer.models.batch import EpisodeBatch, Siblings, collate
-from archer.models.critic import EPISODES_AT_ONCE, Values
+from archer.models.batch import EpisodeBatch, collate
+from archer.models.critic import Values
+from archer.models.packing import Siblings, in_parts
 from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
@@ -54,14 +55,18 @@ class FreshValues:
             self._ratios = dict(zip(map(id, games), policy_ratios(agent.policy, games), strict=True))
 
     def __call__(self, batch: EpisodeBatch) -> Values:
-        if self._siblings:  # only targets ask what siblings get
-            said = [self._siblings[id(episode)] for episode in batch.episodes]
+        said = self.siblings(batch.episodes)
+        if said:  # only targets ask what siblings get
             batch = collate(batch.episodes, said).to(batch.ids.device)
         values = self._critic(batch, tokens=self._by_token)
         if self._ratios:
             ratio = torch.cat([self._ratios[id(episode)] for episode in batch.episodes])
             values = replace(values, ratio=ratio.to(batch.ids.device))
         return values
+
+    def siblings(self, episodes: Sequence[Episode]) -> list[Siblings] | None:
+        """What was drawn at the states of the episodes, [episodes][turns][1]; None where nothing was."""
+        return [self._siblings[id(episode)] for episode in episodes] if self._siblings else None
 
 
 class KeptValues:
@@ -85,7 +90,7 @@ class KeptValues:
         self._kept = {key: kept for key, kept in self._kept.items() if self._now - kept[0] < self.iterations}
         missing = [episode for key, episode in _distinct(drawn).items() if key not in self._kept]
         fresh = FreshValues(agent, high, sampler, [missing], seed)
-        parts = [missing[start : start + EPISODES_AT_ONCE] for start in range(0, len(missing), EPISODES_AT_ONCE)]
+        parts = [missing[part] for part in in_parts(missing, fresh.siblings(missing))]
 
         def look(part: Sequence[Episode]) -> Values:
             with torch.no_grad():

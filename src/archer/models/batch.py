@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archer.types import Episode, Ids, Utterance
-
-Siblings = Sequence[Sequence[Utterance]]
-"""K sibling utterances of every turn of one episode, shape [turns][K]."""
+from archer.models.packing import Siblings, Stretch, pack, stretches_of
+from archer.types import Episode, Utterance
 
 
 @dataclass(frozen=True)
@@ -144,85 +142,27 @@ def _token_index(row: Tensor, state_at: Tensor, start: Tensor, end: Tensor) -> T
     return TokenIndex(row=row[utterance], predicted_at=predicted_at, stands_at=stands_at, utterance=utterance)
 
 
-class _Stretch:
-    """A growing conversation and the branches behind it, before it has a place on a row."""
-
-    def __init__(self, ids: Ids) -> None:
-        self.trunk = ids
-        self.branches: list[tuple[int, Ids]] = []
-
-    def grow(self, ids: Ids) -> bool:
-        """Whether ``ids`` continue this stretch; if so, it now ends where they end."""
-        shared = len(self.trunk)
-        if len(ids) < shared or not np.array_equal(ids[:shared], self.trunk):
-            return False
-        self.trunk = ids
-        return True
-
-    def __len__(self) -> int:
-        return len(self.trunk) + sum(len(ids) for _, ids in self.branches)
-
-    def columns(self, number: int) -> tuple[np.ndarray, ...]:
-        """ids, positions, stretch, branch and visible of all its tokens, each int64 [length]."""
-        trunk = np.arange(len(self.trunk))
-        parts = [(self.trunk, trunk, np.zeros_like(trunk), trunk + 1)]
-        for branch, (state, ids) in enumerate(self.branches, start=1):
-            step = np.arange(len(ids))
-            parts.append((ids, state + step, np.full_like(step, branch), np.full_like(step, state)))
-        ids, positions, branches, visible = (np.concatenate([part[i] for part in parts]) for i in range(4))
-        return ids, positions, np.full_like(positions, number), branches, visible
-
-    def branch_ends(self) -> np.ndarray:
-        """Column of the last token of every branch, counted from the stretch's own start."""
-        return len(self.trunk) - 1 + np.cumsum([len(ids) for _, ids in self.branches])
-
-
-def pack(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Row and first column of items of these lengths on rows as wide as the longest: first fit, longest first."""
-    width = max(lengths)
-    filled: list[int] = []
-    rows, starts = [0] * len(lengths), [0] * len(lengths)
-    for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
-        row = next((row for row, end in enumerate(filled) if end + lengths[item] <= width), len(filled))
-        if row == len(filled):
-            filled.append(0)
-        rows[item], starts[item] = row, filled[row]
-        filled[row] += lengths[item]
-    return rows, starts
-
-
 def collate(episodes: Sequence[Episode], siblings: Sequence[Siblings] | None = None) -> EpisodeBatch:
     """Lay B episodes, and K siblings of each of their states where given, on packed rows.
 
     ``siblings`` has one entry per episode, shape [B][turns][K], K the same everywhere. An episode whose environment
     rewrites its history gets a new stretch wherever the old one does not continue.
     """
-    stretches: list[_Stretch] = []
+    stretches: list[Stretch] = []
     turn_stretch: list[int] = []
-    state_at: list[int] = []
-    utterance_at: list[int] = []
-    sibling_place: list[list[int]] = []
+    first_branch: list[int] = []
     final_stretch: list[int] = []
-    final_at: list[int] = []
-    flat_siblings: list[tuple[Utterance, ...]] = []
     for b, episode in enumerate(episodes):
-        stretches.append(_Stretch(episode.turns[0].prompt_ids))
-        for t, turn in enumerate(episode.turns):
-            if not stretches[-1].grow(turn.prompt_ids):
-                stretches.append(_Stretch(turn.prompt_ids))
-            here, state = stretches[-1], len(turn.prompt_ids)
-            group = tuple(siblings[b][t]) if siblings is not None else ()
-            flat_siblings.append(group)
-            sibling_place.append([len(here.branches) + k for k in range(len(group))])
-            here.branches.extend((state, utterance.ids) for utterance in group)
-            turn_stretch.append(len(stretches) - 1)
-            state_at.append(state - 1)
-            utterance_at.append(state + len(turn.utterance.ids) - 1)
-            here.grow(np.concatenate([turn.prompt_ids, turn.utterance.ids]))
-        if not stretches[-1].grow(episode.final_prompt_ids):
-            stretches.append(_Stretch(episode.final_prompt_ids))
+        own, own_stretch, own_branch = stretches_of(episode, None if siblings is None else siblings[b])
+        turn_stretch += [len(stretches) + number for number in own_stretch]
+        first_branch += own_branch
+        stretches += own
         final_stretch.append(len(stretches) - 1)
-        final_at.append(len(episode.final_prompt_ids) - 1)
+    turns = [turn for episode in episodes for turn in episode.turns]
+    state_at = [len(turn.prompt_ids) - 1 for turn in turns]
+    utterance_at = [state + len(turn.utterance.ids) for state, turn in zip(state_at, turns, strict=True)]
+    final_at = [len(episode.final_prompt_ids) - 1 for episode in episodes]
+    groups = [tuple(group) for said in siblings for group in said] if siblings is not None else [()] * len(turns)
 
     lengths = [len(stretch) for stretch in stretches]
     rows, starts = (np.array(found) for found in pack(lengths))
@@ -233,12 +173,12 @@ def collate(episodes: Sequence[Episode], siblings: Sequence[Siblings] | None = N
     ids, positions, stretch_of, branch, visible = torch.from_numpy(packed)
     ends = [stretch.branch_ends() for stretch in stretches]
     siblings_at = [
-        [int(starts[number] + ends[number][place]) for place in places]
-        for number, places in zip(turn_stretch, sibling_place, strict=True)
+        [int(starts[number] + ends[number][first + k]) for k in range(len(group))]
+        for number, first, group in zip(turn_stretch, first_branch, groups, strict=True)
     ]
     return EpisodeBatch(
         episodes=tuple(episodes),
-        siblings=tuple(flat_siblings),
+        siblings=tuple(groups),
         ids=ids,
         positions=positions,
         stretch=stretch_of,

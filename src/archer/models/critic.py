@@ -18,14 +18,12 @@ from archer.models.actor import Actor, logits_of, token_logprobs
 from archer.models.batch import EpisodeBatch, after_each_turn, collate
 from archer.models.heads import Heads
 from archer.models.lora import Adapted, decoder_copy, inside, output_copy
+from archer.models.packing import in_parts
 from archer.models.passes import Passes
 from archer.types import Episode
 
 TWIN = 2
 """Heads of each kind: the lesser of two independent estimates is less optimistic (double Q-learning)."""
-
-EPISODES_AT_ONCE = 32
-"""Episodes in one pass where they are many: memory, which grows with the square of their length, stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def values_in_parts(
             values = replace(values, q=values.v_tokens[said.cumsum(0) - 1])
         return values.to("cpu")
 
-    parts = [episodes[start : start + EPISODES_AT_ONCE] for start in range(0, len(episodes), EPISODES_AT_ONCE)]
+    parts = [episodes[part] for part in in_parts(episodes)]
     for part, values in zip(parts, devices.divide(parts, look), strict=True):
         yield part, values.to(device)
 

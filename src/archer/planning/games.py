@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from archer.beginning import gather_demonstrations, read_demonstrations
 from archer.config import RunConfig
 from archer.envs.base import Environment
-from archer.models.batch import collate, pack
+from archer.models.packing import in_parts, pack, stretch_lengths
 from archer.models.tiny import train_tokenizer
 from archer.progress import Progress
 from archer.replay import draw
@@ -37,9 +37,6 @@ class Games:
     assumed: str
     """Where their size is from, in words."""
 
-    def __post_init__(self) -> None:
-        _ = self._stretches  # looked at now: among tensors without numbers there is nothing to count
-
     @property
     def longest(self) -> int:
         """Tokens of the longest."""
@@ -51,11 +48,16 @@ class Games:
         return self._largest(draw(self.pool, turns, generator) for _ in range(self._draws))
 
     def several(self, count: int) -> list[Episode]:
-        """``count`` games, likewise."""
+        """``count`` games; of many draws, the one that takes most room."""
         generator = np.random.default_rng(1)
         count = min(count, len(self.pool))
         chosen = (generator.choice(len(self.pool), count, replace=False) for _ in range(self._draws))
         return self._largest([self.pool[index] for index in indices] for indices in chosen)
+
+    def one_pass(self) -> list[Episode]:
+        """As many as are read at once where nothing is learned from them; of all games, those that take most room."""
+        longest = sorted(self.pool, key=lambda episode: -max(self._stretches[id(episode)]))
+        return self._largest(longest[part] for part in in_parts(longest))
 
     def _largest(self, draws: Iterable[list[Episode]]) -> list[Episode]:
         """By the size of a batch's attention masks, the square of its width: what grows fastest."""
@@ -69,8 +71,7 @@ class Games:
     @cached_property
     def _stretches(self) -> dict[int, list[int]]:
         """Tokens of the parts of each game that only grow, each a place on a row of a batch."""
-        batches = ((episode, collate([episode])) for episode in self.pool)
-        return {id(episode): batch.stretch[batch.stretch >= 0].bincount().tolist() for episode, batch in batches}
+        return {id(episode): stretch_lengths(episode) for episode in self.pool}
 
     @property
     def _draws(self) -> int:

@@ -24,8 +24,9 @@ from archer.devices.sharding import copy_of, put_together
 from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.models.batch import collate
-from archer.models.critic import EPISODES_AT_ONCE, values_in_parts
+from archer.models.critic import values_in_parts
 from archer.models.lora import Adapted
+from archer.models.packing import in_parts
 from archer.planning.agents import Shapes, make_actor, make_critic
 from archer.planning.course import Course, Phase
 from archer.planning.games import Games
@@ -199,7 +200,7 @@ class Rehearsal:
         if high.resamples:
             sampler.sample(self._games.batch(ROWS), 1, SEED)
         if high.reweighs:
-            likelihood.policy_ratios(agent.policy, self._games.several(likelihood.EPISODES_AT_ONCE))
+            likelihood.policy_ratios(agent.policy, self._games.one_pass())
 
     def play(self, agent: Agent) -> None:
         """This process' share of an iteration's games, by whoever plays them."""
@@ -221,15 +222,17 @@ class Rehearsal:
         self._players.refresh(actor)
         longest = min(self._games.longest, rollout.max_tokens - rollout.utterance_tokens)
         states = [np.full(max(1, longest), number, np.int32) for number in range(rows)]
-        groups = sampler.at(states, rollout.best_of, [SEED] * rows)[:EPISODES_AT_ONCE]
-        cut = [moment(state, group[0]) for state, group in zip(states, groups, strict=False)]
+        groups = sampler.at(states, rollout.best_of, [SEED] * rows)
+        cut = [moment(state, group[0]) for state, group in zip(states, groups, strict=True)]
+        offered = [[group] for group in groups]
+        part = in_parts(cut, offered)[0]  # all are alike
         with torch.no_grad():
-            agent.learned_critic(collate(cut, [[group] for group in groups]))
+            agent.learned_critic(collate(cut[part], offered[part]))
 
     def _judge(self, agent: Agent) -> None:
         """What an iteration's log says of the critic."""
         by_token = self.config.critic.method == "tokens"
-        for _ in values_in_parts(agent.learned_critic, self._games.several(EPISODES_AT_ONCE), by_token=by_token):
+        for _ in values_in_parts(agent.learned_critic, self._games.one_pass(), by_token=by_token):
             pass
 
     @property

@@ -10,7 +10,8 @@ import torch
 from archer.envs.base import Environment
 from archer.models.actor import Actor
 from archer.models.batch import collate
-from archer.models.critic import EPISODES_AT_ONCE, Critic
+from archer.models.critic import Critic
+from archer.models.packing import in_parts
 from archer.rollout.play import Game, Limits, Rules, begin, count_copies, play, take_turn
 from archer.rollout.prompts import LayoutMaker, PlainText
 from archer.rollout.sampling import Sampling
@@ -91,10 +92,10 @@ def _choose(count: int, critic: Critic, sampler: Sampler, table: Sequence[Game])
     groups = sampler.at(states, count, [[game.seed, len(game.turns), game.copy] for game in table])
     # One of the candidates as what was said, all of them as siblings.
     cut = [moment(state, group[0]) for state, group in zip(states, groups, strict=True)]
+    offered = [[group] for group in groups]
     best: list[int] = []
-    for start in range(0, len(cut), EPISODES_AT_ONCE):  # as many as bound the memory that it takes
-        part = slice(start, start + EPISODES_AT_ONCE)
+    for part in in_parts(cut, offered):
         with torch.no_grad():
-            values = critic(collate(cut[part], [[group] for group in groups[part]]).to(sampler.actor.device))
+            values = critic(collate(cut[part], offered[part]).to(sampler.actor.device))
         best += values.q_siblings.amin(dim=-1).argmax(dim=1).tolist()
     return [group[index] for group, index in zip(groups, best, strict=True)]

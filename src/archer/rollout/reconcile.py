@@ -8,10 +8,8 @@ import torch
 
 from archer.models.actor import Actor
 from archer.models.batch import collate
+from archer.models.packing import in_parts
 from archer.types import Episode
-
-EPISODES_AT_ONCE = 64
-"""Episodes in one pass."""
 
 
 @torch.no_grad()
@@ -22,8 +20,7 @@ def reconciled(actor: Actor, episodes: Sequence[Episode]) -> list[Episode]:
     The engine knows nothing of suppressed tokens' share of the probability, so the learner's is taken for both.
     """
     found: list[Episode] = []
-    for start in range(0, len(episodes), EPISODES_AT_ONCE):
-        part = episodes[start : start + EPISODES_AT_ONCE]
+    for part in (episodes[part] for part in in_parts(episodes)):
         batch = collate(part).to(actor.device)
         tokens, hidden = batch.utterance_tokens(), actor.hidden(batch)
         policy = actor.utterance_logprobs(hidden, batch, tokens).cpu()
