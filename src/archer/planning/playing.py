@@ -19,7 +19,7 @@ from archer.rollout.decoders import AnyDecoder
 from archer.rollout.engine import TOKENS_AT_ONCE
 from archer.rollout.fused import FusedDecoder, Gpt2Decoder, LlamaDecoder
 from archer.rollout.sampling import Sampling
-from archer.rollout.siblings import SiblingSampler, conversations
+from archer.rollout.siblings import SiblingSampler, conversations, room_for, within
 from archer.types import Ids, Utterance
 
 
@@ -143,25 +143,26 @@ class PretendedSampler(SiblingSampler):
     def _decode(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
         trunks, _ = conversations(states)
         longest, most = max(len(trunk) for trunk in trunks), self.sampling.max_tokens
-        self._trunks = self._grown(self._trunks, len(trunks), longest)
-        self._branches = self._grown(self._branches, len(states) * count, most)
-        self._branches.trunk = self._trunks
+        self._trunks = cache = self._grown(self._trunks, len(trunks), longest)
         at_once = max(1, min(longest, TOKENS_AT_ONCE // len(trunks)))
         self._players.feed(
             self.actor,
-            self._trunks,
+            cache,
             len(trunks),
             longest - at_once,
             at_once,
             logits=len(states),
             drawn=len(states) * count,
         )
-        self._players.feed(self.actor, self._branches, len(states) * count, most - 1, 1)
+        self._branches = branches = self._grown(self._branches, len(states) * count, most)
+        branches.trunk = cache
+        self._players.feed(self.actor, branches, len(states) * count, most - 1, 1)
+        branches.trunk = None
+        self._trunks, self._branches = (one if within(one.rows, one.tokens) else None for one in (cache, branches))
         utterance = Utterance(np.zeros(most, np.int32), np.zeros(most, np.float32), "a " * most)
         return [[utterance] * count for _ in states]
 
     def _grown(self, cache: SlotCache | None, rows: int, tokens: int) -> SlotCache:
-        if cache is not None and cache.rows >= rows and cache.tokens >= tokens:
-            return cache
-        rows, tokens = (max(rows, cache.rows), max(tokens, cache.tokens)) if cache else (rows, tokens)
-        return self._players.cache(self.actor, rows, tokens)
+        before = (cache.rows, cache.tokens) if cache is not None else (0, 0)
+        room = room_for(rows, tokens, before)
+        return cache if cache is not None and room == before else self._players.cache(self.actor, *room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,15 +17,18 @@ from archer.types import Episode, Ids, Utterance
 
 NOTHING: Ids = np.zeros(0, np.int32)
 ROWS = 512
-"""Utterances decoded at once."""
+"""Most utterances decoded at once."""
+SLOTS = 1 << 15
+"""Most tokens that the conversations decoded behind, and the utterances themselves, have room for at once: what a large
+model keeps of each is tens of kilobytes, and more. A longer conversation has a pass to itself."""
 
 
 class SiblingSampler:
     """Draws utterances of the actor at states of stored episodes.
 
     Each conversation is encoded once; its states then branch off it, so a sample costs only its own tokens, the first
-    of them nothing at all. Nothing is sent to an environment. The caches are kept between calls: fresh memory costs
-    more than the arithmetic.
+    of them nothing at all. Nothing is sent to an environment. Caches of up to ``SLOTS`` tokens are kept between calls:
+    fresh memory costs more than the arithmetic.
     """
 
     def __init__(self, actor: Actor, sampling: Sampling) -> None:
@@ -58,11 +62,10 @@ class SiblingSampler:
         The weights are those of the last ``refresh``. Fastest where states of one conversation follow each other, the
         earlier ones first.
         """
-        at_once = max(1, ROWS // count)
         return [
             group
-            for start in range(0, len(states), at_once)
-            for group in self._decode(states[start : start + at_once], count, seeds[start : start + at_once])
+            for part in at_once(states, count, self.sampling.max_tokens)
+            for group in self._decode(states[part], count, seeds[part])
         ]
 
     def _decode(self, states: Sequence[Ids], count: int, seeds: Sequence[Sequence[int]]) -> list[list[Utterance]]:
@@ -93,15 +96,44 @@ class SiblingSampler:
             if not engine.active:
                 break
             ended = engine.step()
+        engine.clear()  # or it would hold on to the trunk
+        self._encoder, self._engine = (one if within(one.rows, one.capacity) else None for one in (encoder, engine))
         groups = [rows[start : start + count] for start in range(0, len(rows), count)]
         return [[said[row] for row in group] for group in groups]
 
     def _room(self, engine: Engine | None, rows: int, tokens: int) -> Engine:
         """``engine`` if it has room for so much, else one that has."""
-        if engine is not None and engine.rows >= rows and engine.capacity >= tokens:
-            return engine
         before = (engine.rows, engine.capacity) if engine is not None else (0, 0)
-        return Engine(self.actor, max(rows, before[0]), max(tokens, before[1]), self.sampling)
+        room = room_for(rows, tokens, before)
+        return engine if engine is not None and room == before else Engine(self.actor, *room, self.sampling)
+
+
+def within(rows: int, tokens: int) -> bool:
+    """Whether a cache of so many rows of so many tokens may be kept."""
+    return rows * tokens <= SLOTS
+
+
+def room_for(rows: int, tokens: int, before: tuple[int, int]) -> tuple[int, int]:
+    """Rows and tokens of a cache that holds so many: as it was before where that is enough, or wide enough for both
+    where that is not too much."""
+    wider = max(rows, before[0]), max(tokens, before[1])
+    return wider if wider == before or within(*wider) else (rows, tokens)
+
+
+def at_once(states: Sequence[Ids], count: int, longest: int) -> list[slice]:
+    """Where to cut states, so that few enough go together: ``ROWS`` utterances, ``count`` of up to ``longest`` tokens
+    at each state, and ``SLOTS`` tokens of either conversations or utterances, each as long as the longest."""
+    most = max(1, min(ROWS, SLOTS // longest) // count)
+    starts: list[int] = []
+    trunks = tokens = 0
+    for number, state in enumerate(states):
+        before = states[number - 1] if number else NOTHING
+        goes_on = number > 0 and np.array_equal(state[: len(before)], before)
+        trunks, tokens = trunks + (not goes_on), max(tokens, len(state))
+        if not starts or number - starts[-1] == most or not within(trunks, tokens):
+            starts.append(number)
+            trunks, tokens = 1, len(state)
+    return [slice(start, end) for start, end in pairwise([*starts, len(states)])]
 
 
 def conversations(states: Sequence[Ids]) -> tuple[list[Ids], list[int]]:
