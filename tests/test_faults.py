@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from archer.models.actor import Actor
 from archer.models.batch import collate
 from archer.rollout.play import Limits, play
 from archer.rollout.sampling import Sampling
-from archer.rollout.seat import EnvironmentFailure, Faults
+from archer.rollout.seat import EnvironmentFailure, Faults, Tally
 from archer.types import End, Episode
 from tests.conftest import LIMITS, SAMPLING
 from tests.worlds import Echo, Flaky, Misbehaving, Mixed
@@ -103,6 +104,72 @@ def test_too_many_failures_stop_the_run_with_a_report(actor: Actor) -> None:
     assert isinstance(caught.value.__cause__.__cause__, KeyError)  # type: ignore[union-attr]
     allowed = dataclasses.replace(limits, max_failures=0.5)
     assert len(play(actor, Half, list(range(20)), task="echo", sampling=SAMPLING, limits=allowed)) == 10
+
+
+class Wordy(Echo):
+    """Echo, some of whose games begin with more than there is room for."""
+
+    long: frozenset[int] = frozenset()
+    begun = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[str, dict[str, object]]:
+        Wordy.begun += 1
+        first, info = super().reset(seed=seed)
+        return first * (100 if seed in self.long else 1), info
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_a_game_that_begins_with_too_much_is_dropped_and_counted(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    seeds, limits = list(range(20)), dataclasses.replace(LIMITS, workers=workers)
+    right = play(actor, Echo, seeds, task="echo", sampling=SAMPLING, limits=limits)
+    monkeypatch.setattr(Wordy, "long", {0, 7})
+    monkeypatch.setattr(Wordy, "begun", 0)
+    faults = Faults(20, 0.1)
+    found = play(actor, Wordy, seeds, task="echo", sampling=SAMPLING, limits=limits, faults=faults)
+    assert all(_same(*pair) for pair in zip(found, [g for g in right if g.seed not in Wordy.long], strict=True))
+    assert (faults.counts, faults.failed, faults.dropped, faults.begun) == ({"too_long": 2}, 2, 2, 18)
+    assert faults.metrics == {"rollout/env_too_long": 2, "rollout/env_failed": 2, "rollout/env_dropped": 2}
+    assert Wordy.begun == 20  # another copy would say the same
+    alone = play(
+        actor, Wordy, [7, 8, 9], task="echo", sampling=SAMPLING, limits=dataclasses.replace(limits, max_failures=0.5)
+    )
+    assert [episode.seed for episode in alone] == [8, 9]
+
+
+def test_where_too_many_games_begin_with_too_much_the_run_stops_and_names_one(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wordy, "long", {6, 7, 9})
+    reason = r"failed in 3 of 20 games \(3 too_long; .* seed 6, turn 0: .*max_tokens=160 is too small.* raise it to 602"
+    with pytest.raises(EnvironmentFailure, match=reason):
+        play(actor, Wordy, list(range(20)), task="echo", sampling=SAMPLING, limits=LIMITS)
+
+
+def test_where_no_game_can_begin_the_setting_is_refused_at_once(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = range(20)
+    monkeypatch.setattr(Wordy, "long", set(seeds))
+    monkeypatch.setattr(Wordy, "begun", 0)
+    reason = "no game can begin; in the game with seed 0, turn 0: rollout.max_tokens=160 is too small"
+    with pytest.raises(ValueError, match=reason):
+        play(actor, Wordy, seeds, task="echo", sampling=SAMPLING, limits=LIMITS)
+    assert Wordy.begun == 3  # the first more than a tenth of twenty
+    # Another failure among them, or a game that has begun anywhere: it is not the setting alone.
+    tally = Tally({"too_long": 3}, 3, 3, "in the game with seed 0, turn 0: too small")
+    for other in (Tally({"exception": 1}, 1, 1), Tally(begun=1)):
+        faults = Faults(20, 0.2)
+        faults.add(tally)
+        with pytest.raises(EnvironmentFailure):
+            faults.settle([other, tally, tally])
+    with pytest.raises(ValueError, match="no game can begin; in the game with seed 0"):
+        Faults(20, 0.2).settle([tally, tally])
+    faults = Faults(20, 0.2)
+    faults.begin()
+    faults.settle([Tally(begun=1), Tally(begun=2)])  # one of them is what was counted here
+    assert faults.tally == Tally(begun=3)
 
 
 def test_a_history_that_is_replaced_is_the_newest_observation(actor: Actor) -> None:

@@ -120,7 +120,8 @@ def test_an_environment_that_raises_is_named(actor: Actor) -> None:
 
 
 def test_an_observation_that_leaves_no_room_is_refused(actor: Actor) -> None:
-    with pytest.raises(ValueError, match=r"max_tokens=6 is too small"):
+    reason = r"seed 3, turn 0: rollout.max_tokens=6 is too small: .* 'echo' has 2 tokens .* raise it to 8 at least"
+    with pytest.raises(ValueError, match=reason):
         play(actor, Echo, [3], task="echo", sampling=SAMPLING, limits=Limits(50, 6, 1))
 
 

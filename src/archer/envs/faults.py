@@ -6,9 +6,9 @@ from typing import Literal
 
 from archer.envs.base import ContractError
 
-Kind = Literal["exception", "contract", "timeout", "died", "lost"]
-"""It raised; returned something else than it should; did not answer in time; its process ended; or its process was
-ended through another environment's fault."""
+Kind = Literal["exception", "contract", "timeout", "died", "lost", "too_long"]
+"""It raised; returned something else than it should; did not answer in time; its process ended; its process was ended
+through another environment's fault; or what it says first leaves no room for an utterance."""
 
 
 class Fault(RuntimeError):

@@ -12,6 +12,7 @@ import numpy as np
 
 from archer.config import RolloutConfig
 from archer.envs.base import Environment
+from archer.envs.faults import Fault
 from archer.envs.hosting import Hosting
 from archer.models.actor import Actor
 from archer.rollout.history import HISTORIES
@@ -125,7 +126,8 @@ def play(
     built-in one (``speaker``) on its rounding too.
 
     Where environments fail, ``faults`` keeps count: a game that cannot go on is kept up to its last finished turn, and
-    is left out where it has none. Raises EnvironmentFailure where there are too many of them.
+    is left out where it has none, or where what it says first leaves no room for an utterance. Raises
+    EnvironmentFailure where there are too many of them, ValueError where none begins for want of room.
     """
     rules = Rules(task, layout(actor.tokenizer), sampling, limits, policy_version)
     faults = faults or Faults(len(seeds), limits.max_failures)
@@ -200,19 +202,24 @@ def count_copies(seeds: Sequence[int]) -> list[int]:
 
 
 def begin(seat: Seat, seed: int, copy: int, rules: Rules) -> Game | None:
-    """A new game; None where its environment did not begin one."""
+    """A new game; None where its environment did not begin one, or says more at first than there is room for."""
     try:
         observation = seat.reset(seed)
     except GivenUp:
         seat.faults.give_up(dropped=True)
         return None
     told: Told = rules.prompts.open(observation)
-    ids = told.ids
-    if len(ids) + rules.sampling.max_tokens > rules.limits.max_tokens:
-        raise ValueError(
-            f"rollout.max_tokens={rules.limits.max_tokens} is too small: the first observation of {rules.task!r} "
-            f"has {len(ids)} tokens and an utterance may take {rules.sampling.max_tokens} more"
+    room, needed = rules.limits.max_tokens, len(told.ids) + rules.sampling.max_tokens
+    if needed > room:
+        reason = (
+            f"rollout.max_tokens={room} is too small: the first observation of {rules.task!r} has {len(told.ids)} "
+            f"tokens and an utterance may take {rules.sampling.max_tokens} more; raise it to {needed} at least, or let "
+            "the environment say less"
         )
+        seat.faults.note(Fault("too_long", reason), seed, 0)  # a fresh copy would say the same: not tried again
+        seat.faults.give_up(dropped=True)
+        return None
+    seat.faults.begin()
     return Game(seat, seed, copy, observation, told)
 
 

@@ -44,11 +44,15 @@ class Tally:
     """Those of them that had no finished turn to keep."""
     first: str = ""
     """The first failure, in words."""
+    begun: int = 0
+    """Games that have begun."""
 
 
 class Faults:
     """What failed in a number of games.
 
+    Where too many have failed, it raises EnvironmentFailure; ValueError where that is no environment's fault: none has
+    begun, as what all said first was too long for the settings.
     games: how many are to be played. allowed: share of them that may fail.
     """
 
@@ -59,6 +63,8 @@ class Faults:
         """Games that could not go on."""
         self.dropped = 0
         """Those of them that had no finished turn to keep."""
+        self.begun = 0
+        """Games that have begun."""
         self._games, self._allowed = games, allowed
         self._first: Fault | None = None
         self._where = ""
@@ -73,22 +79,29 @@ class Faults:
             if self._first is None:
                 self._first, self._where = fault, f"in the game with seed {seed}, turn {turn}: {fault}"
 
+    def begin(self) -> None:
+        """Count a game that has begun."""
+        with self._lock:
+            self.begun += 1
+
     def give_up(self, *, dropped: bool) -> None:
-        """Count a game that cannot go on; EnvironmentFailure where they have become too many."""
+        """Count a game that cannot go on; raises where they have become too many."""
         with self._lock:
             self.failed += 1
             self.dropped += dropped
             self._check()
 
     def settle(self, tallies: Sequence[Tally]) -> None:
-        """Take all that has been counted anywhere, here too, for one's own; EnvironmentFailure where it is too much."""
+        """Take all that has been counted anywhere, here too, for one's own; raises where it is too much."""
         self.counts.clear()
-        self.failed, self.dropped, self._where = 0, 0, ""
+        self.failed, self.dropped, self.begun, self._where = 0, 0, 0, ""
         for tally in tallies:
             self.add(tally)
 
     def _check(self) -> None:
         if self.failed and (self.failed > self._allowed * self._games or self.failed == self._games):
+            if not self.begun and self.counts.keys() == {"too_long"}:
+                raise ValueError(f"no game can begin; {self._where}") from self._first
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.most_common())
             raise EnvironmentFailure(
                 f"the environment failed in {self.failed} of {self._games} games ({kinds}; more than "
@@ -98,13 +111,14 @@ class Faults:
     @property
     def tally(self) -> Tally:
         """The account as a record, for whoever adds several up."""
-        return Tally(dict(self.counts), self.failed, self.dropped, self._where)
+        return Tally(dict(self.counts), self.failed, self.dropped, self._where, self.begun)
 
     def add(self, tally: Tally) -> None:
-        """Add the account of some of the games; EnvironmentFailure where too many have failed."""
+        """Add the account of some of the games; raises where too many have failed."""
         self.counts.update(tally.counts)
         self.failed += tally.failed
         self.dropped += tally.dropped
+        self.begun += tally.begun
         self._where = self._where or tally.first
         self._check()
 
