@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from archer.algorithms.critic import start_critic, update_critic
+from archer.algorithms.high import HIGH_LEVELS
+from archer.algorithms.supervised import clone, start_actor
+from archer.config import ActorConfig, ActorStartConfig, CriticConfig, CriticStartConfig, SupervisedConfig
+from archer.models.agent import Agent
 from archer.progress import Progress
+from archer.replay import Replay
+from archer.rollout.siblings import SiblingSampler
+from archer.types import Episode
+from tests.conftest import SAMPLING
 
 METRICS = {"rollout/return_mean": -12.345, "critic/q_loss": 0.5, "rollout/tokens": 7.0}
 
@@ -29,6 +38,42 @@ def test_an_evaluated_iteration_always_gets_its_line(capsys: pytest.CaptureFixtu
     progress.stage("training", 100)
     progress.advance({**METRICS, "eval/return_mean": -9.0})
     assert "training 1/100" in capsys.readouterr().err.splitlines()[-1]
+
+
+def _shown(metrics: list[dict[str, float]], capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line of a stage whose steps had these numbers."""
+    with Progress() as progress:
+        progress.stage("learning", len(metrics))
+        for step in metrics:
+            progress.advance(step)
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", HIGH_LEVELS)
+def test_every_critic_shows_the_losses_that_it_has(
+    agent: Agent, episodes: list[Episode], method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[dict[str, float]] = []
+    config = CriticConfig(method=method, updates=1, batch_turns=4, demonstrations=0.0)  # type: ignore[arg-type]
+    start_critic(agent, episodes, CriticStartConfig(epochs=1), config, seed=[0], report=heard.append)
+    begins = _shown(heard, capsys)
+    replay = Replay(100)
+    replay.add(episodes)
+    sampler = SiblingSampler(agent.actor, SAMPLING)
+    goes_on = _shown([update_critic(agent, replay, config, sampler=sampler, seed=[0])], capsys)
+    for line in (begins, goes_on):
+        assert ("Q loss" in line, "V loss" in line) == (not HIGH_LEVELS[method].by_token, True)
+
+
+def test_every_cloning_shows_its_loss(
+    agent: Agent, episodes: list[Episode], capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[dict[str, float]] = []
+    clone(agent.actor, episodes, SupervisedConfig(epochs=1), seed=[0], report=heard.append)
+    assert "  loss " in _shown(heard, capsys)
+    heard.clear()
+    start_actor(agent, episodes, ActorStartConfig(epochs=1), ActorConfig(), seed=[0], report=heard.append)
+    assert "  loss " in _shown(heard, capsys)
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
