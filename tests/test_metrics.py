@@ -135,6 +135,35 @@ def _game(*logprobs: list[float]) -> Episode:
     return Episode(turns, End.TERMINATED, prompt, seed=0, task="toy", policy_version=0)
 
 
+def _returning(seed: int, return_: float) -> Episode:
+    prompt = np.arange(3, dtype=np.int32)
+    said = Utterance(np.zeros(1, np.int32), np.zeros(1, np.float32), "x")
+    return Episode((Turn(prompt, said, "?", return_),), End.TERMINATED, prompt, seed=seed, task="toy", policy_version=0)
+
+
+def test_games_of_one_seed_count_as_one_for_the_interval() -> None:
+    # seed 7: 1 and 3, seed 9: 5 and 7; means 2 and 6, sample deviation √8, 1.96 · √8/√2 = 3.92
+    games = [_returning(7, 1.0), _returning(9, 5.0), _returning(7, 3.0), _returning(9, 7.0)]
+    found = episode_metrics(games, "rollout")
+    assert (found["rollout/return_mean"], found["rollout/return_ci95"]) == pytest.approx((4.0, 3.92))
+    assert episode_metrics(games[::2], "rollout")["rollout/return_ci95"] == math.inf  # of other seeds they say nothing
+    # Where every seed occurs once, all games count: the values' own interval.
+    once = episode_metrics([_returning(seed, return_) for seed, return_ in enumerate((1.0, 2.0, 3.0))], "eval")
+    assert (once["eval/return_mean"], once["eval/return_ci95"]) == mean_ci95([1.0, 2.0, 3.0])
+
+
+def test_the_interval_of_games_in_groups_covers_the_mean_as_often_as_it_says() -> None:
+    """Twelve tasks, eight games of each: 1.96 deviations of a mean of twelve cover it in 92 % of draws."""
+    chance, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        tasks = chance.normal(0.0, 4.0, 12)
+        returns = tasks[:, None] + chance.normal(0.0, 1.0, (12, 8))
+        games = [_returning(seed, float(value)) for seed, own in enumerate(returns) for value in own]
+        found = episode_metrics(games, "x")
+        covered += abs(found["x/return_mean"]) <= found["x/return_ci95"]
+    assert 0.87 <= covered / 200 <= 0.97
+
+
 def test_the_entropy_is_the_mean_surprise_of_a_token() -> None:
     # 1 + 2 + 3 + 0.5 over four tokens, of whichever game and turn
     found = episode_metrics([_game([-1.0, -2.0], [-3.0]), _game([-0.5])], "rollout")

@@ -30,9 +30,11 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float]:
 
 
 def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]:
-    """Return with interval, length, win rate where the task reports success, tokens said, and entropy where a policy
-    sampled them; keys ``stage/...``.
+    """Mean return with its interval, length, win rate where the task reports success, tokens said, and entropy where a
+    policy sampled them; keys ``stage/...``.
 
+    The interval is that of the seeds' mean returns, as games of one seed share what it decides: a second one says less
+    than a game of another seed. It is infinite for games of a single seed.
     Games that were cut off by a failure of their environment say nothing about returns, lengths and wins; the share of
     those that ended because the conversation was full is told where there are any. Where another engine than the
     built-in one played, also how far it is from the learner.
@@ -42,9 +44,12 @@ def episode_metrics(episodes: Sequence[Episode], stage: str) -> dict[str, float]
     cut = sum(map(_history_cuts, episodes))
     gap = np.concatenate([np.zeros(0), *(episode.engine_gap for episode in episodes)])
     episodes = [episode for episode in episodes if not episode.failed] or episodes
-    mean, half_width = mean_ci95([episode.return_ for episode in episodes])
+    by_seed: dict[int, list[float]] = {}
+    for episode in episodes:
+        by_seed.setdefault(episode.seed, []).append(episode.return_)
+    _, half_width = mean_ci95([float(np.mean(own)) for own in by_seed.values()])
     metrics = {
-        f"{stage}/return_mean": mean,
+        f"{stage}/return_mean": float(np.mean([episode.return_ for episode in episodes])),
         f"{stage}/return_ci95": half_width,
         f"{stage}/length": float(np.mean([len(episode) for episode in episodes])),
         f"{stage}/tokens": float(played),
