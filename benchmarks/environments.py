@@ -29,7 +29,7 @@ from archer.rollout.seat import Faults, Seat
 ADAPTED: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gymnasium": ("gymnasium", {"id": "Blackjack-v1", "actions": ["stick", "hit"]}),
     "textarena": ("textarena", {"id": "GuessTheNumber-v0"}),
-    "textworld": ("textworld", {"games": 1}),
+    "textworld": ("textworld", {"games": 1, "held_out": 1}),
 }
 """Adapters that need no file: their package and options."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from archer.envs import ADAPTERS, make_factory
 from archer.envs.adapters.batched import ArcherBatched, LMRLGym
-from archer.envs.adapters.common import clean
+from archer.envs.adapters.common import clean, level_of
 from archer.envs.adapters.gymnasium import Gymnasium
 from archer.envs.adapters.interpreters import Jericho
 from archer.envs.adapters.textarena import TextArena
@@ -19,6 +19,7 @@ from archer.envs.adapters.textworld import TextWorld, _generated
 from archer.envs.adapters.zmachine import ZMachine
 from archer.envs.base import Demonstrated, play_scripted
 from archer.envs.checking import check
+from archer.seeds import demonstration_seed, evaluation_seed, training_seed
 
 
 def errors(make: Any, games: int = 3) -> list[str]:
@@ -145,6 +146,33 @@ def test_textworld_generates_games_that_can_be_won() -> None:
     assert play_scripted(env, env.demonstrator(3), seed=0) == play_scripted(env, env.demonstrator(3), seed=0)
     env.reset(seed=0)
     assert env.step("dance\0 wildly")[1:4] == (0.0, False, False)
+
+
+def test_evaluations_have_levels_that_nobody_learns_from() -> None:
+    learned = {level_of(training_seed(run, game), 3, 2) for run in range(3) for game in range(50)}
+    assert learned | {level_of(demonstration_seed(0, game), 3, 2) for game in range(50)} == {0, 1, 2}
+    assert {level_of(evaluation_seed(game), 3, 2) for game in range(50)} == {3, 4}
+    assert {level_of(evaluation_seed(game), 3, 0) for game in range(50)} == {0, 1, 2}  # where there are no others
+
+
+def test_textworld_generates_other_games_for_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    file = _generated(0, 1, 1, 1)
+
+    def generated(number: int, *size: int) -> str:
+        drawn.append(number)
+        return file
+
+    monkeypatch.setattr("archer.envs.adapters.textworld._generated", generated)
+    env = TextWorld(games=4, held_out=3, rooms=1, objects=1, quest=1)
+    for seeds, levels in ((range(0, 80, 2), {0, 1, 2, 3}), (range(1, 80, 2), {4, 5, 6})):
+        drawn.clear()
+        for seed in seeds:
+            env.reset(seed=seed)
+        assert set(drawn) == levels
+    env.close()
+    with pytest.raises(ValueError, match="held_out must be a whole number of at least 1, got 0"):
+        TextWorld(held_out=0)
 
 
 def test_z_code_is_played_in_pure_python_and_files_are_not_touched(

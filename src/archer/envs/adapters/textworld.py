@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from archer.envs.adapters.common import AnyPossible, clean, command_of, listed
+from archer.envs.adapters.common import AnyPossible, clean, command_of, level_of, listed
 from archer.envs.base import NOT_UNDER_WAY, Player
 from archer.envs.game import at_least
 from archer.extras import need
@@ -20,9 +19,10 @@ class TextWorld:
     """The score that a command adds is its reward; a game is over when it is won or lost.
 
     Observations are the room, what the last command did, and the possible commands.
-    game: a compiled game (.z8, .ulx); none to generate one of ``games`` by the seed.
-    games: how many different ones are generated; rooms, objects, quest: their size.
+    game: a compiled game (.z8, .ulx), which evaluations then have too; none to generate games.
+    games: how many different ones the seed chooses among. rooms, objects, quest: their size.
     max_turns: commands of a game.
+    held_out: how many others evaluations choose among.
     """
 
     def __init__(
@@ -33,13 +33,14 @@ class TextWorld:
         objects: int = 4,
         quest: int = 3,
         max_turns: int = 20,
+        held_out: int = 20,
     ) -> None:
         need("textworld", "textworld")
         if game is not None and not Path(game).is_file():
             raise ValueError(f"textworld: there is no game {game!r}; name a file, or none to have games generated")
         self._game = game
         self._size = at_least("rooms", rooms, 1), at_least("objects", objects, 1), at_least("quest", quest, 1)
-        self._games = at_least("games", games, 1)
+        self._games, self._held_out = at_least("games", games, 1), at_least("held_out", held_out, 1)
         self.max_turns = at_least("max_turns", max_turns, 1)
         self._env: Any = None
         self._score, self._turn = 0.0, 0
@@ -54,7 +55,7 @@ class TextWorld:
         wanted = textworld.EnvInfos(
             admissible_commands=True, score=True, won=True, lost=True, description=True, feedback=True, objective=True
         )
-        game = self._game or _generated(random.Random(seed).randrange(self._games), *self._size)
+        game = self._game or _generated(level_of(seed, self._games, self._held_out), *self._size)
         self._env = textworld.start(game, wanted)
         state = self._env.reset()
         self._score, self._turn = float(state.score or 0), 0
