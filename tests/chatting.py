@@ -10,7 +10,7 @@ from archer.config import RunConfig
 from archer.config.layers import overlay
 from archer.operations.exporting import export
 from tests.families import save_family
-from tests.test_learning import TASK
+from tests.runs import TASK
 
 WIDE = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}
 CHAT: dict[str, Any] = {

@@ -23,7 +23,7 @@ from archer.rollout.demonstrations import to_episode
 from archer.rollout.prompts import PlainText
 from archer.storage.runfolder import RunFolder
 from archer.types import Episode
-from tests.test_training import _config
+from tests.runs import small_run
 from tests.worlds import TwoSteps
 
 
@@ -84,7 +84,7 @@ def test_the_actor_says_more_of_what_the_critic_likes(word: str, agent: Agent, d
 
 
 def test_both_ends_of_the_offline_start_are_measured_before_the_first_game(tmp_path: Path) -> None:
-    summary = archer.train(_config(critic_start={"epochs": 20}, actor_start={"epochs": 20}), tmp_path / "run")
+    summary = archer.train(small_run(critic_start={"epochs": 20}, actor_start={"epochs": 20}), tmp_path / "run")
     rows = RunFolder(tmp_path / "run").metrics()
     assert [(row["iteration"], row["games"]) for row in rows[:3]] == [(0, 0), (0, 0), (1, 16)]
     assert summary.start_return == rows[0]["eval/return_mean"]
@@ -95,16 +95,16 @@ def test_both_ends_of_the_offline_start_are_measured_before_the_first_game(tmp_p
 
 @pytest.mark.parametrize("changes", [{"actor_start": {"epochs": 0}}, {"demonstrations": {"games": 0}}])
 def test_without_it_one_measurement_is_all(changes: dict[str, Any], tmp_path: Path) -> None:
-    archer.train(_config(iterations=0), tmp_path / "model")
+    archer.train(small_run(iterations=0), tmp_path / "model")
     model = str(tmp_path / "model" / "checkpoints" / "000000" / "actor")
-    config = _config(**({"iterations": 1, "model": {"actor": model}, "supervised": {"epochs": 0}} | changes))
+    config = small_run(**({"iterations": 1, "model": {"actor": model}, "supervised": {"epochs": 0}} | changes))
     archer.train(config, tmp_path / "run")
     assert [row["iteration"] for row in RunFolder(tmp_path / "run").metrics()] == [0, 1]
 
 
 def test_a_run_that_goes_on_with_its_critic_does_not_start_again(tmp_path: Path) -> None:
-    archer.train(_config(iterations=2), tmp_path / "first")
-    archer.train(_config(iterations=1, start_from=str(tmp_path / "first")), tmp_path / "second")
+    archer.train(small_run(iterations=2), tmp_path / "first")
+    archer.train(small_run(iterations=1, start_from=str(tmp_path / "first")), tmp_path / "second")
     rows = RunFolder(tmp_path / "second").metrics()
     assert [row["games"] for row in rows] == [32, 48]
     assert np.isclose(rows[0]["eval/return_mean"], RunFolder(tmp_path / "first").summary()["return_mean"])

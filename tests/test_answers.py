@@ -24,7 +24,7 @@ from archer.storage.checkpoint import latest_checkpoint
 from archer.types import Episode
 from tests.conftest import SAMPLING
 from tests.families import SHAPE, save_family
-from tests.test_training import SMALL, _fingerprint, _stop_and_resume
+from tests.runs import SMALL, fingerprint, stop_and_resume
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -116,8 +116,8 @@ def test_a_run_with_an_output_layer_of_its_own_resumes_exactly(tmp_path: Path) -
     }  # fmt: skip
     config = overlay(overlay(RunConfig(), SMALL, "test"), changes, "test")
     archer.train(config, tmp_path / "whole")
-    _stop_and_resume(config, tmp_path / "stopped", 2)
-    assert _fingerprint(tmp_path / "whole") == _fingerprint(tmp_path / "stopped")
+    stop_and_resume(config, tmp_path / "stopped", 2)
+    assert fingerprint(tmp_path / "whole") == fingerprint(tmp_path / "stopped")
     last = latest_checkpoint(tmp_path / "whole" / "checkpoints")
     assert last is not None
     learned = load_file(last / "critic.safetensors")["output.weight"]

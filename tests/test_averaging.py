@@ -19,7 +19,7 @@ from archer.rollout.siblings import SiblingSampler
 from archer.storage.checkpoint import latest_checkpoint
 from archer.types import Episode
 from tests.conftest import SAMPLING
-from tests.test_training import _config
+from tests.runs import small_run
 
 
 def _weights(actor: Actor) -> list[torch.Tensor]:
@@ -45,7 +45,7 @@ def test_each_update_has_its_share_of_the_mean(agent: Agent, episodes: list[Epis
 
 
 def test_the_mean_is_what_is_measured_and_loaded(tmp_path: Path) -> None:
-    archer.train(_config(actor={"average": 2.0, "kl": 0.0}, iterations=2), tmp_path / "run")
+    archer.train(small_run(actor={"average": 2.0, "kl": 0.0}, iterations=2), tmp_path / "run")
     checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
     policy, learner = Actor.from_pretrained(checkpoint / "actor"), Actor.from_pretrained(checkpoint / "learner")
@@ -55,7 +55,7 @@ def test_the_mean_is_what_is_measured_and_loaded(tmp_path: Path) -> None:
 
 
 def test_without_it_there_is_one_actor(tmp_path: Path) -> None:
-    archer.train(_config(actor={"average": 0.0}, iterations=1), tmp_path / "run")
+    archer.train(small_run(actor={"average": 0.0}, iterations=1), tmp_path / "run")
     checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None and not (checkpoint / "learner").exists()
 

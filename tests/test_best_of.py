@@ -9,30 +9,15 @@ import pytest
 import torch
 
 from archer.models.actor import Actor
-from archer.models.batch import EpisodeBatch
-from archer.models.critic import CausalCritic, Critic, Values
+from archer.models.critic import CausalCritic, Critic
 from archer.rollout.best_of import play_best_of
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import Transcript
 from archer.rollout.seat import EnvironmentFailure
 from archer.types import End, Episode
 from tests.conftest import LIMITS, SAMPLING
+from tests.critics import Counts
 from tests.worlds import Echo
-
-
-class Counts(Critic):
-    """Likes long utterances, or with ``middling`` those of three or four tokens: there min(n, 7 - n) is greatest."""
-
-    def __init__(self, middling: bool = False) -> None:
-        super().__init__()
-        self.middling = middling
-
-    def forward(self, batch: EpisodeBatch, *, answers: bool = False, tokens: bool = False) -> Values:
-        length = torch.tensor([[len(u.ids) for u in group] for group in batch.siblings], dtype=torch.float32)
-        nothing = torch.zeros(len(batch.row), 2)
-        other = 7 - length if self.middling else 2 * length
-        none = torch.zeros(0, 2)
-        return Values(nothing, nothing, torch.stack([length, other], -1), none, torch.zeros(0), none)
 
 
 def _play(

@@ -25,7 +25,7 @@ from archer.storage.runfolder import RunFolder
 from archer.storage.shards import read_shard
 from tests.conftest import Command
 from tests.machines import Machines, machines
-from tests.test_training import _config, _fingerprint
+from tests.runs import fingerprint, small_run
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.xdist_group("cluster")  # one cluster for all that need one
@@ -52,7 +52,7 @@ QUICK: dict[str, Any] = {
 def _far(seconds: float = 0.0, until: str = "", **changes: Any) -> RunConfig:
     """A small run in chunks of four games, whose environment takes so long for each step, until there is a file."""
     slow = {"env": {"name": "tests.worlds:Slow", "options": {"seconds": seconds, "until": until}}}
-    return overlay(overlay(_config(**QUICK), slow, "test"), changes, "test")
+    return overlay(overlay(small_run(**QUICK), slow, "test"), changes, "test")
 
 
 def _check_account(run: Path) -> None:
@@ -92,15 +92,15 @@ IN_STEP: dict[str, Any] = {"cluster": {"chunk": 4, "lag": 0}}
 
 def _check_same(there: Path, here: Path) -> None:
     """To the last bit: weights, optimizers, metrics."""
-    weights, rows = _fingerprint(there)
+    weights, rows = fingerprint(there)
     own = [{key: row.pop(key) for key in list(row) if key.partition("/")[2] in FAR} for row in rows]
-    assert (weights, rows) == _fingerprint(here)
+    assert (weights, rows) == fingerprint(here)
     assert {row["rollout/iterations_behind_max"] for row in own if row} == {0.0}
     _check_account(there)
 
 
 def test_without_lag_a_run_is_the_same_as_without_a_cluster(cluster: Machines, tmp_path: Path) -> None:
-    config = _config(**CHOSEN, iterations=2)
+    config = small_run(**CHOSEN, iterations=2)
     archer.train(config, tmp_path / "here")
     archer.train(overlay(config, IN_STEP, "test"), tmp_path / "there", cluster=Cluster(cluster.address, 1))
     _check_same(tmp_path / "there", tmp_path / "here")
@@ -111,7 +111,7 @@ def test_it_is_the_same_even_if_players_and_ledger_die(cluster: Machines, tmp_pa
     over = tmp_path / "over"  # until then, each step takes its time
     over.touch()
     slow = {"env": {"name": "tests.worlds:Slow", "options": {"seconds": 0.2, "until": str(over)}}}
-    config = overlay(_config(**CHOSEN), slow, "test")
+    config = overlay(small_run(**CHOSEN), slow, "test")
     archer.train(config, tmp_path / "here")
     over.unlink()
     there = tmp_path / "there"
@@ -205,7 +205,7 @@ def test_what_goes_wrong_at_a_player_stops_the_run_and_is_told(
 ) -> None:
     broken = {"env": {"name": "tests.worlds:Broken", "options": {"fault": fault}}}
     with pytest.raises(error, match=reason):
-        archer.train(overlay(_config(**QUICK), broken, "test"), tmp_path / "run", cluster=Cluster(cluster.address, 1))
+        archer.train(overlay(small_run(**QUICK), broken, "test"), tmp_path / "run", cluster=Cluster(cluster.address, 1))
 
 
 @pytest.mark.slow
@@ -240,11 +240,11 @@ def test_after_the_end_of_its_cluster_a_run_goes_on_in_another(cluster: Machines
 )
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        _config(**changes)
+        small_run(**changes)
 
 
 def test_chunks_are_equal_shares_in_whole_groups() -> None:
-    share = _config(cluster={"chunk": 16}).cluster.share
+    share = small_run(cluster={"chunk": 16}).cluster.share
     assert [share(192, 1), share(100, 1), share(24, 8), share(24, 12), share(48, 24), share(7, 1)] == [
         16,
         10,
@@ -259,7 +259,7 @@ def test_runs_on_a_cluster_and_elsewhere_are_not_taken_for_each_other(tmp_path: 
     with pytest.raises(ValueError, match="say which"):
         archer.train(_far(), tmp_path / "run")
     with pytest.raises(ValueError, match="leave out --cluster"):
-        archer.train(_config(), tmp_path / "run", cluster=Cluster("local", 1))
+        archer.train(small_run(), tmp_path / "run", cluster=Cluster("local", 1))
     with pytest.raises(ValueError, match="leave out --cluster"):
         archer.train(run=trained, resume=True, cluster=Cluster("local", 1))
     assert not (tmp_path / "run").exists()

@@ -17,14 +17,14 @@ from archer.operations.scoring import score
 from archer.storage.conversations import read_all, write_conversations
 from archer.storage.shards import read_shard, shard_path
 from tests.conftest import Command
-from tests.test_training import _config
+from tests.runs import small_run
 from tests.worlds import Echo, Guess, TwoSteps
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    archer.train(_config(iterations=2, eval={"every": 0, "final_games": 4}), folder)
+    archer.train(small_run(iterations=2, eval={"every": 0, "final_games": 4}), folder)
     return folder
 
 

@@ -28,7 +28,7 @@ from tests.conftest import Command
 from tests.families import save_family
 from tests.learners import ACTORS, CRITICS, SAMPLING, learn, learn_all, made, tiny
 from tests.pair import run_pair
-from tests.test_training import SMALL
+from tests.runs import SMALL
 from tests.worlds import Echo, Misbehaving
 
 pytestmark = pytest.mark.xdist_group("devices")  # what several of them look at is made once

@@ -34,8 +34,8 @@ from archer.storage.shards import read_shard
 from archer.types import Episode
 from tests.chatting import fine_tune
 from tests.completions import Completions, serving
+from tests.critics import Counts
 from tests.families import save_sure
-from tests.test_best_of import Counts
 from tests.worlds import Echo
 
 LIMITS = Limits(max_turns=4, max_tokens=160, parallel=4)

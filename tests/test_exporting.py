@@ -11,14 +11,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import archer
 from tests.conftest import Command
 from tests.families import save_family
+from tests.runs import small_run
 from tests.test_lora import _config as adapted_config
-from tests.test_training import _config
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "plain"
-    archer.train(_config(iterations=1, warmup=0), run)
+    archer.train(small_run(iterations=1, warmup=0), run)
     return run
 
 

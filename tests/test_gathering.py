@@ -12,7 +12,7 @@ import archer
 from archer.algorithms.critic import update_critic
 from archer.storage.runfolder import RunFolder
 from archer.storage.shards import read_shard, shard_path
-from tests.test_training import _config, _fingerprint, _stop_and_resume
+from tests.runs import fingerprint, small_run, stop_and_resume
 from tests.worlds import TwoSteps
 
 OVERLAP: dict[str, Any] = {"games": 16, "overlap": True, "best_of": 0}
@@ -21,7 +21,7 @@ OVERLAP: dict[str, Any] = {"games": 16, "overlap": True, "best_of": 0}
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "whole"
-    archer.train(_config(rollout=OVERLAP), run)
+    archer.train(small_run(rollout=OVERLAP), run)
     return run
 
 
@@ -34,8 +34,8 @@ def test_games_are_one_iteration_behind_and_say_so(whole: Path) -> None:
 
 def test_a_stopped_run_goes_on_as_it_would_have(whole: Path, tmp_path: Path) -> None:
     """Stopped after three iterations, while the last games are being played with weights of the third."""
-    _stop_and_resume(_config(rollout=OVERLAP), tmp_path / "run", saves=4)
-    assert _fingerprint(tmp_path / "run") == _fingerprint(whole)
+    stop_and_resume(small_run(rollout=OVERLAP), tmp_path / "run", saves=4)
+    assert fingerprint(tmp_path / "run") == fingerprint(whole)
 
 
 def test_the_next_games_are_played_while_the_critic_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_the_next_games_are_played_while_the_critic_learns(tmp_path: Path, monke
         return update_critic(*arguments, **options)
 
     monkeypatch.setattr("archer.training.update_critic", update)
-    archer.train(_config(rollout=OVERLAP, iterations=2, warmup=2), tmp_path / "run", env=Waits)
+    archer.train(small_run(rollout=OVERLAP, iterations=2, warmup=2), tmp_path / "run", env=Waits)
 
 
 def test_an_environment_that_fails_meanwhile_stops_the_run(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_an_environment_that_fails_meanwhile_stops_the_run(tmp_path: Path) -> No
             return super().step(utterance)
 
     with pytest.raises(RuntimeError, match="the server is gone"):
-        archer.train(_config(rollout=OVERLAP, iterations=40), tmp_path / "run", env=Fails)
+        archer.train(small_run(rollout=OVERLAP, iterations=40), tmp_path / "run", env=Fails)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_an_environment_that_fails_meanwhile_stops_the_run(tmp_path: Path) -> No
 )
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        _config(**changes)
+        small_run(**changes)

@@ -16,7 +16,7 @@ from archer.models.actor import Actor
 from archer.models.generation import drop_ignored
 from archer.storage.checkpoint import latest_checkpoint
 from tests.families import save_family
-from tests.test_training import SMALL
+from tests.runs import SMALL
 
 SHORT: dict[str, Any] = {
     "demonstrations": {"games": 16}, "supervised": {"epochs": 1}, "actor_start": {"epochs": 0}, "iterations": 1,

@@ -26,7 +26,7 @@ from archer.storage.conversations import write_conversations
 from archer.storage.metricsfile import read_metrics
 from archer.types import End, Episode, Turn, Utterance
 from tests.conftest import Command
-from tests.test_offline import _config
+from tests.runs import preset_run
 from tests.worlds import TwoSteps
 
 
@@ -213,7 +213,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings: dict[str, Any] = {
         "supervised": {"epochs": 20}, "rollout": {"games": 32}, "iterations": 4, "critic": {"updates": 10, "lr": 1e-3},
     }  # fmt: skip
-    archer.train(_config("archer-reinforce", "tests.worlds:TwoSteps", **settings), run)
+    archer.train(preset_run("archer-reinforce", "tests.worlds:TwoSteps", **settings), run)
     return run
 
 
@@ -250,7 +250,7 @@ def test_the_doctor_explains_what_it_cannot_examine(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     without = tmp_path / "bc"
-    archer.train(_config("bc", "tests.worlds:TwoSteps", iterations=0), without)
+    archer.train(preset_run("bc", "tests.worlds:TwoSteps", iterations=0), without)
     for arguments, message in (
         ([str(tmp_path)], "is not a run"),
         ([str(without)], "has no critic: it was trained with critic.method='none'"),

@@ -19,17 +19,8 @@ from archer.gathering import collect
 from archer.models.batch import collate
 from archer.resuming import restore
 from archer.storage.runfolder import RunFolder
+from tests.runs import TASK
 
-TASK: dict[str, Any] = {
-    "model": {"actor": None, "critic_model": None, "tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},
-    "demonstrations": {"games": 64},
-    "supervised": {"epochs": 20, "batch_games": 16, "lr": 5e-3, "matrix_lr": 0.01},
-    "rollout": {"parallel": 16, "utterance_tokens": 6, "max_tokens": 64, "layout": "transcript"},
-    "critic": {"updates": 6, "batch_turns": 32, "accumulation": 1, "lr": 3e-3, "matrix_lr": 0.0},
-    "actor": {"updates": 2, "batch_turns": 32, "accumulation": 1, "lr": 1e-3, "matrix_lr": 0.0},
-    "eval": {"every": 0, "final_games": 200},
-    "threads": 1,
-}
 ONLINE = {"rollout": {"games": 16}, "iterations": 18, "warmup": 3}
 OFFLINE = {"iterations": 24, "warmup": 8}
 MORE: dict[str, dict[str, Any]] = {

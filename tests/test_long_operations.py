@@ -13,7 +13,7 @@ from archer.rollout.best_of import play_best_of
 from archer.rollout.play import Limits, play
 from archer.view.export import export
 from tests.conftest import LIMITS, SAMPLING, Command
-from tests.test_best_of import Counts
+from tests.critics import Counts
 from tests.worlds import Echo, Misbehaving
 
 

@@ -32,8 +32,8 @@ from archer.storage.checkpoint import latest_checkpoint
 from archer.storage.runfolder import RunFolder
 from tests.chatting import fine_tune
 from tests.families import save_family
+from tests.runs import SMALL, fingerprint, stop_and_resume
 from tests.test_chat import _game
-from tests.test_training import SMALL, _fingerprint, _stop_and_resume
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +192,8 @@ def _config(base: Path, **changes: Any) -> RunConfig:
 def test_a_run_with_adapters_resumes_exactly(base: Path, tmp_path: Path) -> None:
     config = _config(base, iterations=3)
     archer.train(config, tmp_path / "whole")
-    _stop_and_resume(config, tmp_path / "cut", 3)
-    assert _fingerprint(tmp_path / "cut") == _fingerprint(tmp_path / "whole")
+    stop_and_resume(config, tmp_path / "cut", 3)
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "whole")
     checkpoint = latest_checkpoint(tmp_path / "whole" / "checkpoints")
     assert checkpoint is not None
     files = {path.name for path in (checkpoint / "actor").iterdir()}

@@ -30,8 +30,7 @@ from archer.storage.checkpoint import latest_checkpoint
 from archer.storage.runfolder import RunFolder
 from archer.storage.shards import read_shard, shard_path
 from tests.conftest import Command
-from tests.test_offline import _config
-from tests.test_training import _fingerprint
+from tests.runs import fingerprint, preset_run
 
 TASK = "tests.worlds:TwoSteps"
 PLAY: dict[str, Any] = {"rollout": {"games": 16}, "iterations": 3}
@@ -44,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     @functools.cache
     def run_of(preset: str) -> Path:
         run = tmp_path_factory.mktemp(preset) / "run"
-        archer.train(_config(preset, TASK, **PLAY), run)
+        archer.train(preset_run(preset, TASK, **PLAY), run)
         return run
 
     return run_of
@@ -68,7 +67,7 @@ def test_credit_and_health_come_before_the_critic_learns(
     spy(archer.gathering, "collect")
     for name in ("critic_health", "assign_credit", "update_critic", "update_actor"):
         spy(archer.training, name)
-    archer.train(_config(preset, TASK, **PLAY), tmp_path / "run")
+    archer.train(preset_run(preset, TASK, **PLAY), tmp_path / "run")
     warmup = ["collect", "critic_health", "assign_credit", "update_critic"]
     assert order == warmup + 2 * [*warmup, "update_actor"]
 
@@ -111,10 +110,10 @@ def test_on_policy_methods_forget_all_but_the_newest_games(trained: Callable[[st
 )
 def test_every_kind_of_method_resumes_exactly(preset: str, trained: Callable[[str], Path], tmp_path: Path) -> None:
     whole, halted = trained(preset), tmp_path / "halted"
-    archer.train(_config(preset, TASK, **PLAY | {"iterations": 2}), halted)
+    archer.train(preset_run(preset, TASK, **PLAY | {"iterations": 2}), halted)
     (halted / "config.yaml").write_text((whole / "config.yaml").read_text())
     archer.train(run=halted, resume=True)
-    assert _fingerprint(halted) == _fingerprint(whole)
+    assert fingerprint(halted) == fingerprint(whole)
 
 
 def test_in_archer_the_critic_chooses_what_is_played_and_not_what_is_measured(
@@ -128,7 +127,7 @@ def test_in_archer_the_critic_chooses_what_is_played_and_not_what_is_measured(
         return original(count, critic, actor, env, seeds, **keywords)
 
     monkeypatch.setattr("archer.rollout.best_of.play_best_of", counted)
-    archer.train(_config("archer", TASK, **PLAY), tmp_path / "run")
+    archer.train(preset_run("archer", TASK, **PLAY), tmp_path / "run")
     assert chosen == [16] * 3  # three iterations, none of the evaluations
 
 
@@ -141,7 +140,7 @@ def test_the_critic_chooses_in_every_game_of_chai(tmp_path: Path, monkeypatch: p
         return original(count, *arguments, **keywords)
 
     monkeypatch.setattr("archer.rollout.best_of.play_best_of", counted)
-    archer.train(_config("chai", TASK, **PLAY), tmp_path / "run")
+    archer.train(preset_run("chai", TASK, **PLAY), tmp_path / "run")
     assert chosen == [5] * 5  # three iterations, and the evaluations at both ends
     archer.evaluate(archer.load(tmp_path / "run"), episodes=4)
     assert chosen[5:] == [5]
@@ -159,7 +158,7 @@ def test_the_choice_of_a_run_is_a_line_of_its_own_wherever_it_is_measured(
         return [dataclasses.replace(game, turns=game.turns[:1]) for game in games]  # a choice that can be told apart
 
     monkeypatch.setattr("archer.rollout.best_of.play_best_of", first_word)
-    archer.train(_config("chai", TASK, **PLAY | {"iterations": 1}), tmp_path / "run")
+    archer.train(preset_run("chai", TASK, **PLAY | {"iterations": 1}), tmp_path / "run")
     run = archer.load(tmp_path / "run")
     found = archer.evaluate(run, episodes=4)
     alone, five, three = (archer.evaluate(run, episodes=4, **how) for how in ({"temperature": 0.0}, {}, {"best_of": 3}))
@@ -179,7 +178,7 @@ def test_the_choice_of_a_run_is_a_line_of_its_own_wherever_it_is_measured(
 
 
 def test_the_summary_of_a_run_whose_critic_does_not_choose_says_so(tmp_path: Path) -> None:
-    summary = archer.train(_config("archer", TASK, **PLAY | {"iterations": 0}), tmp_path / "run")
+    summary = archer.train(preset_run("archer", TASK, **PLAY | {"iterations": 0}), tmp_path / "run")
     assert summary.best_of == 0 and overview(tmp_path / "run", 0).facts["returns of"] == "the policy alone"
     assert "start_return" in (found := archer.evaluate(archer.load(tmp_path / "run"), episodes=2))
     assert found["start_return"] == summary.start_return and "best_of" not in found
@@ -188,7 +187,7 @@ def test_the_summary_of_a_run_whose_critic_does_not_choose_says_so(tmp_path: Pat
 @pytest.mark.parametrize("advantage", ["gae", "group"])
 def test_an_actor_that_stays_as_it_is_needs_no_credit(advantage: str, tmp_path: Path) -> None:
     still = {"method": "none", "advantage": advantage}
-    config = _config("archer-offline", TASK, iterations=1, actor=still, rollout={"group": 2})
+    config = preset_run("archer-offline", TASK, iterations=1, actor=still, rollout={"group": 2})
     archer.train(config, tmp_path / "run")  # from demonstrations alone: there is no game to give credit for
     assert RunFolder(tmp_path / "run").metrics()[-1]["critic/q_loss"] > 0
 
@@ -212,7 +211,7 @@ def test_a_token_baseline_is_saved_in_units_of_the_critic(trained: Callable[[str
 
 
 def test_the_summary_says_what_was_trained(tmp_path: Path) -> None:
-    archer.train(_config("bc", TASK, iterations=0), tmp_path / "run")
+    archer.train(preset_run("bc", TASK, iterations=0), tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["games"] == 0 and summary["demonstrations"] == 64
     assert summary["start_return"] == summary["return_mean"]  # cloned, measured, and nothing else
@@ -224,7 +223,7 @@ def test_a_resumed_replay_holds_what_the_uninterrupted_one_did(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained("archer"), run)
-    (run / "config.yaml").write_text(to_yaml(_config("archer", TASK, **PLAY, replay_turns=capacity)))
+    (run / "config.yaml").write_text(to_yaml(preset_run("archer", TASK, **PLAY, replay_turns=capacity)))
     kept = Replay(capacity)
     for number in (1, 2, 3):  # 16 games of two turns each
         kept.add(read_shard(shard_path(run / "episodes", number)))
@@ -237,9 +236,9 @@ def test_a_critic_of_tokens_is_not_taken_for_one_of_utterances(
     first: str, second: str, taken: bool, tmp_path: Path
 ) -> None:
     """Its Q has never been trained: the critic's start has to."""
-    archer.train(_config(first, TASK, **PLAY | {"iterations": 1}), tmp_path / "first")
+    archer.train(preset_run(first, TASK, **PLAY | {"iterations": 1}), tmp_path / "first")
     none = {"actor_start": {"epochs": 0}, "critic_start": {"epochs": 0}, "iterations": 0}
-    archer.train(_config(second, TASK, **PLAY | none, start_from=str(tmp_path / "first")), tmp_path / "second")
+    archer.train(preset_run(second, TASK, **PLAY | none, start_from=str(tmp_path / "first")), tmp_path / "second")
     found = [
         load_file(checkpoint / "critic.safetensors")
         for name in ("first", "second")
@@ -250,6 +249,6 @@ def test_a_critic_of_tokens_is_not_taken_for_one_of_utterances(
 
 def test_demonstrations_keep_how_likely_the_cloned_actor_finds_them(tmp_path: Path) -> None:
     """For a later run with Retrace, whose actor is another by then."""
-    archer.train(_config("ppo", TASK, **PLAY | {"iterations": 1}), tmp_path / "run")
+    archer.train(preset_run("ppo", TASK, **PLAY | {"iterations": 1}), tmp_path / "run")
     shown = read_shard(RunFolder(tmp_path / "run").demonstrations_file)
     assert np.isfinite(np.concatenate([game.logprobs for game in shown])).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 import archer
-from archer.algorithms.presets import PRESETS
 from archer.cli import main
 from archer.comparison.curves import read_run
-from archer.config import EnvConfig, RunConfig
-from archer.config.layers import Layer, build, to_yaml
+from archer.config import EnvConfig
+from archer.config.layers import Layer, to_yaml
 from archer.operations.collecting import collect_scripted
 from archer.resuming import restore
 from archer.run import hold_out
@@ -26,14 +24,8 @@ from archer.storage.conversations import ConversationError, write_conversations
 from archer.storage.runfolder import RunFolder
 from archer.storage.shards import read_shard, shard_path
 from tests.conftest import Command
-from tests.test_learning import TASK
-from tests.test_training import _fingerprint
+from tests.runs import fingerprint, preset_run
 from tests.worlds import TwoSteps
-
-SMALL: dict[str, Any] = {
-    "iterations": 4, "warmup": 1, "supervised": {"epochs": 2}, "critic": {"updates": 2}, "actor": {"updates": 1},
-    "eval": {"final_games": 40},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +36,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _config(preset: str, env: str | None, *files: Path, more: Sequence[Layer] = (), **changes: Any) -> RunConfig:
-    layers = [
-        Layer({"preset": preset, "env": {"name": env}}, "test"),
-        Layer(PRESETS[preset].settings(env), preset),
-        Layer(TASK, "test"),
-        Layer({"demonstrations": {"files": [str(file) for file in files], "games": None}} if files else {}, "test"),
-        Layer(SMALL, "test"),
-        Layer(changes, "test"),
-    ]
-    return build(RunConfig(), [*layers, *more])
+def _skipping(file: Path) -> dict[str, Any]:
+    """Demonstrations of a file, as far as they are readable."""
+    return {"files": [str(file)], "games": None, "skip_malformed": True}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +46,7 @@ def offline(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that never saw an environment."""
     run = tmp_path_factory.mktemp("runs") / "offline"
     archer.train(
-        _config(
+        preset_run(
             "archer-offline",
             None,
             data,
@@ -106,9 +91,9 @@ def test_no_conversation_is_held_out_where_it_would_serve_nothing() -> None:
         ("archer", "maze", 0),
         ("filtered-bc-offline", None, 0),
     ):
-        learned, held_out = hold_out(_config(preset, env, Path("x.jsonl")), conversations)
+        learned, held_out = hold_out(preset_run(preset, env, Path("x.jsonl")), conversations)
         assert (len(learned), len(held_out)) == (3000 - measured, measured)
-    assert hold_out(_config("archer-offline", None, Path("x.jsonl")), conversations[:19])[1] == []
+    assert hold_out(preset_run("archer-offline", None, Path("x.jsonl")), conversations[:19])[1] == []
 
 
 def test_commands_take_the_environment_that_a_run_from_files_lacks(
@@ -150,19 +135,19 @@ def test_what_was_learned_offline_plays_well(offline: Path) -> None:
 
 def test_an_offline_run_resumes_exactly(data: Path, tmp_path: Path) -> None:
     whole, halted = tmp_path / "whole", tmp_path / "halted"
-    archer.train(_config("archer-offline", None, data), whole)
-    archer.train(_config("archer-offline", None, data, iterations=2), halted)
+    archer.train(preset_run("archer-offline", None, data), whole)
+    archer.train(preset_run("archer-offline", None, data, iterations=2), halted)
     (halted / "config.yaml").write_text((whole / "config.yaml").read_text())
     data_gone = data.rename(tmp_path / "elsewhere.jsonl")  # the run keeps what it learns from
     try:
         archer.train(run=halted, resume=True)
     finally:
         data_gone.rename(data)
-    assert _fingerprint(halted) == _fingerprint(whole)
+    assert fingerprint(halted) == fingerprint(whole)
 
 
 def test_a_policy_goes_on_online_with_its_critic_and_its_data(offline: Path, tmp_path: Path) -> None:
-    config = _config(
+    config = preset_run(
         "archer", "tests.worlds:TwoSteps", start_from=str(offline), rollout={"games": 8}, iterations=2,
         critic={"demonstrations": 0.25, "updates": 2}, actor={"demonstrations": 0.25, "updates": 1},
     )  # fmt: skip
@@ -184,9 +169,9 @@ def test_a_policy_goes_on_online_with_its_critic_and_its_data(offline: Path, tmp
 
 def test_games_of_the_run_before_are_counted(offline: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"rollout": {"games": 8}, "iterations": 2, "eval": {"every": 1}}
-    first = _config("archer", "tests.worlds:TwoSteps", start_from=str(offline), **settings)
+    first = preset_run("archer", "tests.worlds:TwoSteps", start_from=str(offline), **settings)
     archer.train(first, tmp_path / "first")
-    second = _config("archer", "tests.worlds:TwoSteps", start_from=str(tmp_path / "first"), **settings)
+    second = preset_run("archer", "tests.worlds:TwoSteps", start_from=str(tmp_path / "first"), **settings)
     assert archer.train(second, tmp_path / "second").games == 32
     assert [row["games"] for row in RunFolder(tmp_path / "second").metrics()] == [16, 24, 32]
     curve = read_run(tmp_path / "second")  # as `archer compare` has it
@@ -202,7 +187,7 @@ def _episodes(run: Path, number: int) -> list[Any]:
 
 def test_shards_of_a_run_are_data_too(offline: Path, tmp_path: Path) -> None:
     shard = offline / "demonstrations.parquet"
-    summary = archer.train(_config("bc", None, shard, iterations=0), tmp_path / "run")
+    summary = archer.train(preset_run("bc", None, shard, iterations=0), tmp_path / "run")
     assert summary.demonstrations == 200
 
 
@@ -210,9 +195,9 @@ def test_malformed_lines_refuse_the_run_or_are_skipped(data: Path, tmp_path: Pat
     broken = tmp_path / "broken.jsonl"
     broken.write_text(data.read_text() + '{"messages": []}\nnonsense\n')
     with pytest.raises(ConversationError, match=r"broken\.jsonl:201: .*\n.*broken\.jsonl:202"):
-        archer.train(_config("bc", None, broken), tmp_path / "run")
+        archer.train(preset_run("bc", None, broken), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()  # the same command works once the file is mended
-    config = _config("bc", None, broken, demonstrations={"files": [str(broken)], "games": None, "skip_malformed": True})
+    config = preset_run("bc", None, broken, demonstrations=_skipping(broken))
     assert archer.train(config, tmp_path / "run").demonstrations == 200
 
 
@@ -222,7 +207,7 @@ def test_what_was_skipped_is_named_and_counted(data: Path, tmp_path: Path, comma
     )  # fmt: skip
     broken = tmp_path / "broken.jsonl"
     broken.write_text(f"{data.read_text()}nonsense\n{long}\n")
-    config = _config("bc", None, broken, demonstrations={"files": [str(broken)], "games": None, "skip_malformed": True})
+    config = preset_run("bc", None, broken, demonstrations=_skipping(broken))
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     run = tmp_path / "run"
     done = command("train", "--config", str(tmp_path / "run.yaml"), "--run", str(run))
@@ -247,9 +232,9 @@ def test_a_conversation_longer_than_the_limit_is_named(data: Path, tmp_path: Pat
     }
     long.write_text(data.read_text() + json.dumps(record) + "\n")
     with pytest.raises(ConversationError, match=r"long\.jsonl:201: it has \d+ tokens, and rollout\.max_tokens=64"):
-        archer.train(_config("bc", None, data, long), tmp_path / "run")
+        archer.train(preset_run("bc", None, data, long), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
-    skips = _config("bc", None, long, demonstrations={"files": [str(long)], "games": None, "skip_malformed": True})
+    skips = preset_run("bc", None, long, demonstrations={"files": [str(long)], "games": None, "skip_malformed": True})
     assert archer.train(skips, tmp_path / "run").demonstrations == 200
 
 
@@ -259,7 +244,7 @@ def test_a_last_answer_is_cut_where_a_model_may_end(data: Path, tmp_path: Path) 
     record["messages"].append({"role": "user", "content": " ".join(map(str, range(200)))})  # type: ignore[attr-defined]
     long = tmp_path / "long.jsonl"
     long.write_text(data.read_text() + json.dumps(record) + "\n")
-    archer.train(_config("bc", None, long), tmp_path / "run")
+    archer.train(preset_run("bc", None, long), tmp_path / "run")
     episode = read_shard(tmp_path / "run" / "demonstrations.parquet")[-1]
     assert len(episode.final_prompt_ids) == 64
 
@@ -273,10 +258,10 @@ def test_utterances_of_several_lines_are_named_and_skipped(data: Path, tmp_path:
     with pytest.raises(
         ConversationError, match=r"broken\.jsonl:1: an utterance has several lines, and rollout.layout="
     ):
-        archer.train(_config("bc", None, rollout=minutes, demonstrations=files), tmp_path / "run")
-    skips = _config("bc", None, rollout=minutes, demonstrations=files | {"skip_malformed": True}, iterations=0)
+        archer.train(preset_run("bc", None, rollout=minutes, demonstrations=files), tmp_path / "run")
+    skips = preset_run("bc", None, rollout=minutes, demonstrations=files | {"skip_malformed": True}, iterations=0)
     assert archer.train(skips, tmp_path / "run").demonstrations == 300
-    assert archer.train(_config("bc", None, broken, iterations=0), tmp_path / "plain").demonstrations == 201
+    assert archer.train(preset_run("bc", None, broken, iterations=0), tmp_path / "plain").demonstrations == 201
 
 
 def test_training_that_diverges_says_so(
@@ -298,11 +283,11 @@ def test_the_largest_rewards_can_be_learned_from(data: Path, tmp_path: Path) -> 
         data.read_text().replace("[0.0, 1.0]", "[0.0, 999999999.0]").replace("[0.0, 0.0]", "[-999999999.0, 0.0]")
     )
     assert "999999999" in large.read_text()
-    archer.train(_config("archer-offline", None, large, iterations=2), tmp_path / "run")
+    archer.train(preset_run("archer-offline", None, large, iterations=2), tmp_path / "run")
 
 
 def test_another_layout_than_the_earlier_runs_is_refused(offline: Path, tmp_path: Path) -> None:
-    config = _config(
+    config = preset_run(
         "archer", "tests.worlds:TwoSteps", start_from=str(offline), rollout={"layout": "plain", "games": 8}
     )
     with pytest.raises(ValueError, match=r"rollout\.layout='plain', but the run .* 'transcript'"):
@@ -332,7 +317,7 @@ def test_another_layout_than_the_earlier_runs_is_refused(offline: Path, tmp_path
 )  # fmt: skip
 def test_settings_that_cannot_work_together_say_why(data: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _config("archer-offline", None, data, more=[Layer(changes, "test")])
+        preset_run("archer-offline", None, data, more=[Layer(changes, "test")])
 
 
 def test_the_command_learns_from_files_and_goes_on_online(
@@ -369,10 +354,10 @@ def test_the_command_names_missing_files(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_critic_that_was_taken_over_does_not_begin_again(
     earlier: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archer.train(_config(earlier, None, data, iterations=0), tmp_path / "first")
+    archer.train(preset_run(earlier, None, data, iterations=0), tmp_path / "first")
     began: list[int] = []
     monkeypatch.setattr("archer.training.start_critic", lambda *arguments, **keywords: began.append(1))
-    config = _config(
+    config = preset_run(
         "archer", "tests.worlds:TwoSteps", start_from=str(tmp_path / "first"),
         rollout={"games": 8}, iterations=0, critic_start={"epochs": 1},
     )  # fmt: skip

@@ -20,7 +20,7 @@ from archer.storage.shards import unpack
 from archer.training import train
 from archer.types import Episode
 from tests.families import save_family
-from tests.test_training import _config
+from tests.runs import small_run
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _begun(folder: Path, **changes: Any) -> Run:
     """A run that was trained for an iteration."""
-    train(_config(iterations=1, warmup=0, eval={"every": 0, "final_games": 2}, **changes), folder)
+    train(small_run(iterations=1, warmup=0, eval={"every": 0, "final_games": 2}, **changes), folder)
     return restore(RunFolder.open(folder))
 
 

@@ -17,7 +17,7 @@ from archer.config.layers import ConfigError, overlay
 from archer.devices.quantised import check_states
 from archer.optimize import Optimizer
 from archer.storage.checkpoint import load_optimizers, optimizer_state, save_tensors
-from tests.test_training import SMALL, _fingerprint, _stop_and_resume
+from tests.runs import SMALL, fingerprint, stop_and_resume
 
 
 def _learner(states: str = "8-bit", matrix_lr: float = 0.0) -> tuple[nn.Module, Optimizer]:
@@ -79,8 +79,8 @@ def test_a_run_resumes_exactly(tmp_path: Path) -> None:
     states = {name: {"states": "8-bit"} for name in ("supervised", "critic_start", "critic", "actor")}
     config = overlay(overlay(RunConfig(), SMALL, "test"), states, "test")
     archer.train(config, tmp_path / "through")
-    _stop_and_resume(config, tmp_path / "stopped", 3)
-    assert _fingerprint(tmp_path / "through") == _fingerprint(tmp_path / "stopped")
+    stop_and_resume(config, tmp_path / "stopped", 3)
+    assert fingerprint(tmp_path / "through") == fingerprint(tmp_path / "stopped")
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

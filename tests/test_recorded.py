@@ -24,7 +24,7 @@ from archer.storage.checkpoint import latest_checkpoint
 from archer.storage.conversations import read_all
 from archer.storage.shards import read_shard, shard_path, write_shard
 from archer.types import End, Episode, observation_text
-from tests.test_training import _config
+from tests.runs import small_run
 from tests.worlds import Echo
 
 TEXT_LAYOUTS = {name: layout for name, layout in LAYOUTS.items() if issubclass(layout, PlainText)}
@@ -125,13 +125,13 @@ def test_an_utterance_that_no_token_of_this_tokenizer_stands_for(episodes: list[
 
 def test_a_run_learns_from_anothers_games_as_they_were_played(tmp_path: Path) -> None:
     first = tmp_path / "first"
-    archer.train(_config(iterations=1, eval={"every": 0, "final_games": 4}), first)
+    archer.train(small_run(iterations=1, eval={"every": 0, "final_games": 4}), first)
     begun = latest_checkpoint(first / "checkpoints")
     assert begun is not None
     shard = shard_path(first / "episodes", 1)
     beginnings: tuple[dict[str, Any], ...] = ({"start_from": str(first)}, {"model": {"actor": str(begun / "actor")}})
     for number, begin in enumerate(beginnings):
-        config = _config(
+        config = small_run(
             iterations=0, demonstrations={"files": [str(shard)], "games": None}, eval={"every": 0, "final_games": 4},
             **begin,
         )  # fmt: skip

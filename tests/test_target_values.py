@@ -20,7 +20,7 @@ from archer.replay import Replay
 from archer.rollout.siblings import SiblingSampler
 from archer.types import Episode
 from tests.conftest import SAMPLING
-from tests.test_training import _config, _fingerprint, _stop_and_resume
+from tests.runs import fingerprint, small_run, stop_and_resume
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_what_is_kept_is_found_again_by_its_place(agent: Agent, replay: Replay, 
 
 def test_a_stopped_run_goes_on_as_it_would_have(tmp_path: Path) -> None:
     """Stopped after three iterations; the fourth knows games of the third."""
-    config = _config(critic={**_config().critic.__dict__, "keep_values": 2})
+    config = small_run(critic={**small_run().critic.__dict__, "keep_values": 2})
     archer.train(config, tmp_path / "whole")
-    _stop_and_resume(config, tmp_path / "run", saves=4)
-    assert _fingerprint(tmp_path / "run") == _fingerprint(tmp_path / "whole")
+    stop_and_resume(config, tmp_path / "run", saves=4)
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")

@@ -24,69 +24,24 @@ from archer import gathering, metrics, training
 from archer.api import load_critic
 from archer.beginning import gather_demonstrations
 from archer.config import RunConfig
-from archer.config.layers import load_yaml, overlay
+from archer.config.layers import load_yaml
 from archer.measuring import short_of_demonstrations
 from archer.progress import Progress
-from archer.resuming import restore, save
+from archer.resuming import restore
 from archer.storage.checkpoint import latest_checkpoint
 from archer.storage.runfolder import RunFolder, RunFolderError
 from archer.storage.shards import count_rows, read_shard, shard_path
 from tests.conftest import Command
+from tests.runs import fingerprint, small_run
 from tests.worlds import Echo, Guess, TwoSteps
 
-SMALL: dict[str, Any] = {
-    "env": {"name": "tests.worlds:TwoSteps"},
-    "model": {"tiny": {"layers": 1, "width": 32, "heads": 2, "vocabulary": 300}},
-    "demonstrations": {"games": 64},
-    "supervised": {"epochs": 20, "batch_games": 16, "lr": 5e-3},
-    "rollout": {"games": 16, "parallel": 8, "utterance_tokens": 6, "max_tokens": 64},
-    "critic_start": {"epochs": 1},
-    "critic": {"updates": 4, "batch_turns": 32, "lr": 3e-3, "demonstrations": 0.25},
-    "actor": {"updates": 2, "batch_turns": 32, "lr": 3e-3, "kl": 0.01},
-    "eval": {"every": 2, "games": 8, "final_games": 32},
-    "iterations": 4,
-    "warmup": 1,
-    "threads": 1,
-}
 ROOT = Path(__file__).parent.parent
-
-
-def _config(**changes: Any) -> RunConfig:
-    return overlay(overlay(RunConfig(), SMALL, "test"), changes, "test")
-
-
-def _fingerprint(run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Checksums of all weights and optimizer states of the last checkpoint, and metrics without times."""
-    checkpoint = latest_checkpoint(run / "checkpoints")
-    assert checkpoint is not None
-    sums: dict[str, str] = json.loads((checkpoint / "manifest.json").read_text())["sha256"]
-    rows = [
-        {key: value for key, value in row.items() if not key.startswith("time/")} for row in RunFolder(run).metrics()
-    ]
-    return {name: value for name, value in sums.items() if name.endswith((".safetensors", "state.json"))}, rows
-
-
-def _stop_and_resume(config: RunConfig, run: Path, saves: int) -> None:
-    """A run that is interrupted after so many checkpoints, that of the start included, and goes on."""
-
-    def stop(*arguments: Any) -> None:
-        nonlocal saves
-        save(*arguments)
-        saves -= 1
-        if not saves:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("archer.training.save", stop)
-        with pytest.raises(KeyboardInterrupt):
-            archer.train(config, run)
-    archer.train(run=run, resume=True)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "whole"
-    archer.train(_config(), run)
+    archer.train(small_run(), run)
     return run
 
 
@@ -134,7 +89,7 @@ def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: 
     process.join()
     assert process.exitcode == -signal.SIGKILL
     archer.train(run=run, resume=True)
-    assert _fingerprint(run) == _fingerprint(uninterrupted)
+    assert fingerprint(run) == fingerprint(uninterrupted)
     for number in (2, 4):
         again, once = (read_shard(shard_path(folder / "evaluations", number)) for folder in (run, uninterrupted))
         assert [game.rewards.tolist() for game in again] == [game.rewards.tolist() for game in once]
@@ -142,7 +97,7 @@ def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: 
 
 def test_a_resumed_run_counts_every_update_of_its_actor(tmp_path: Path) -> None:
     fresh = {"method": "ppo", "epochs": 3, "utterances": "fresh", "advantage": "siblings"}
-    archer.train(_config(iterations=3, actor=fresh, eval={"every": 0}), tmp_path / "run")
+    archer.train(small_run(iterations=3, actor=fresh, eval={"every": 0}), tmp_path / "run")
     checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
     saved = json.loads((checkpoint / "state.json").read_text())["policy_version"]
@@ -201,20 +156,20 @@ def test_a_clone_that_cannot_do_what_it_was_shown_is_told_of() -> None:
 def test_what_the_demonstrations_returned_is_told_beside_the_clone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = _config(iterations=0, supervised={"epochs": 1, "lr": 1e-9, "matrix_lr": 0.0})
+    config = small_run(iterations=0, supervised={"epochs": 1, "lr": 1e-9, "matrix_lr": 0.0})
     summary = archer.train(config, tmp_path / "run", progress=Progress())
     assert summary.demonstrations_return == pytest.approx(0.25, abs=0.2)  # one word of four, in 64 games
     assert "More passes over them may help (supervised.epochs=1)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_encoder_critic_trains_too(tmp_path: Path) -> None:
-    config = _config(model={"critic": "encoder"}, actor={"siblings": 1, "advantage": "value"}, iterations=2)
+    config = small_run(model={"critic": "encoder"}, actor={"siblings": 1, "advantage": "value"}, iterations=2)
     summary = archer.train(config, tmp_path / "run")
     assert summary.games == 32
 
 
 def test_a_loaded_run_plays_in_the_precision_it_was_trained_in(tmp_path: Path) -> None:
-    archer.train(_config(iterations=2, model={"precision": "bfloat16"}), tmp_path / "run")
+    archer.train(small_run(iterations=2, model={"precision": "bfloat16"}), tmp_path / "run")
     run = archer.load(tmp_path / "run")
     assert run.actor.precision == torch.bfloat16
     assert archer.evaluate(run, episodes=4, env=TwoSteps)["episodes"] == 4
@@ -258,27 +213,27 @@ def test_a_loaded_critic_is_the_one_that_was_trained(uninterrupted: Path) -> Non
 
 
 def test_an_environment_class_of_ones_own(tmp_path: Path) -> None:
-    config = _config(iterations=1, env={"name": "unused"})
+    config = small_run(iterations=1, env={"name": "unused"})
     assert archer.train(config, tmp_path / "run", env=TwoSteps).task == "TwoSteps"
 
 
 def test_a_demonstrator_does_not_know_what_the_environment_drew() -> None:
-    games = gather_demonstrations(_config(demonstrations={"games": 400}), Guess, Progress(quiet=True))[0]
+    games = gather_demonstrations(small_run(demonstrations={"games": 400}), Guess, Progress(quiet=True))[0]
     wins = sum(bool(game.success) for game in games) / 400
     assert 0.15 < wins < 0.35  # a quarter; all, if both had been seeded alike
 
 
 def test_a_demonstrator_is_enough_to_train(tmp_path: Path) -> None:
-    summary = archer.train(_config(iterations=1), tmp_path / "run", env=Guess)
+    summary = archer.train(small_run(iterations=1), tmp_path / "run", env=Guess)
     assert summary.reference_return is None and summary.gap_closed is None
 
 
 def test_wrong_input_is_refused_before_a_folder_exists(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown 'nowhere'"):
-        archer.train(_config(env={"name": "nowhere"}), tmp_path / "run")
+        archer.train(small_run(env={"name": "nowhere"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="no demonstrator"):
-        archer.train(_config(), tmp_path / "run2", env=Echo)
+        archer.train(small_run(), tmp_path / "run2", env=Echo)
     with pytest.raises(RunFolderError, match="not a run"):
         archer.load(tmp_path)
 
@@ -326,14 +281,14 @@ def test_the_best_known_return_is_asked_for_once(tmp_path: Path, monkeypatch: py
         return 0.75
 
     monkeypatch.setattr("archer.run.reference_return", known)
-    summary = archer.train(_config(iterations=1), tmp_path / "run")
+    summary = archer.train(small_run(iterations=1), tmp_path / "run")
     assert len(asked) == 1 and summary.reference_return == 0.75
     assert [row["eval/reference_return"] for row in RunFolder(tmp_path / "run").metrics()[:2]] == [0.75, 0.75]
 
 
 def test_a_run_finds_its_own_environment_again(tmp_path: Path) -> None:
     """A class that was passed to ``train``, and not the default task of the settings, where nobody passes it again."""
-    archer.train(_config(iterations=1), tmp_path / "run", env=TwoSteps)
+    archer.train(small_run(iterations=1), tmp_path / "run", env=TwoSteps)
     run = archer.load(tmp_path / "run")
     assert run.config.env.name == "tests.worlds:TwoSteps"
     assert archer.evaluate(run, episodes=4)["reference_return"] == TwoSteps().reference_return()
@@ -343,7 +298,7 @@ def test_a_run_finds_its_own_environment_again(tmp_path: Path) -> None:
     class Local(TwoSteps):
         pass
 
-    archer.train(_config(iterations=1), tmp_path / "local", env=Local)
+    archer.train(small_run(iterations=1), tmp_path / "local", env=Local)
     with pytest.raises(ValueError, match=r"unknown 'Local'.*passed as env="):
         archer.train(run=tmp_path / "local", resume=True)
     with pytest.raises(ValueError, match="passed as env="):

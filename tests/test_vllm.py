@@ -31,8 +31,8 @@ from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 from tests import fake_vllm
 from tests.chatting import fine_tune
+from tests.critics import Counts
 from tests.families import save_sure
-from tests.test_best_of import Counts
 from tests.worlds import Echo
 
 REAL = importlib.util.find_spec("vllm") is not None
