@@ -280,25 +280,50 @@ class HistoryEnv:
         pass
 
 
+class Place:
+    """One game of the original's: it chooses a word by its number, or draws one by a generator that nobody seeds."""
+
+    def __init__(self, words: list[str], turns: int) -> None:
+        self.words, self.turns, self.left = words, turns, 0
+        self.random = random.Random(None)
+
+    def reset(self, idx: int | None = None) -> str:
+        self.word = self.random.choice(self.words) if idx is None else self.words[idx]
+        self.told, self.left = "Questions:\n", self.turns
+        return self.told
+
+    def step(self, said: str) -> tuple[str, int, bool] | None:
+        if not self.left:
+            return None
+        won = said == self.word
+        self.told += f"{said} {'Yes.' if won else 'No.'}\n"
+        self.left = 0 if won else self.left - 1
+        return self.told, 0 if won else -1, not self.left
+
+
 class BatchedEnv:
     """The original's interface: whole conversations, and nothing of games that are over."""
 
-    def __init__(self, bsize: int, turns: int) -> None:
+    def __init__(self, bsize: int, turns: int, words: str = "dog") -> None:
         assert bsize == 1
-        self.turns = turns
+        self.env_list = [Place(words.split(), turns) for _ in range(bsize)]
 
     def reset(self, idx: int | None = None) -> list[str]:
-        self.told, self.left = "Questions:\n", self.turns
-        return [self.told]
+        return [place.reset(idx) for place in self.env_list]
 
     def step(self, said: list[str]) -> list[tuple[str, int, bool] | None]:
-        if not self.left:
-            return [None]
-        self.left -= 1
-        won = said[0] == "dog"
-        self.told += f"{said[0]} {'Yes.' if won else 'No.'}\n"
-        self.left = 0 if won else self.left
-        return [(self.told, 0 if won else -1, not self.left)]
+        return [place.step(words) for place, words in zip(self.env_list, said, strict=True)]
+
+
+class BatchedShop:
+    """As the original's web shop: it has no places before the first game, and the global generator draws."""
+
+    def __init__(self, bsize: int) -> None:
+        pass
+
+    def reset(self, idx: list[int] | None = None) -> list[str]:
+        assert idx is None
+        return [f"Session {random.randrange(10**9)}."]
 
 
 def test_histories_of_lmrl_gym_become_what_is_new() -> None:
@@ -317,3 +342,61 @@ def test_conversations_of_the_original_become_what_is_new() -> None:
     assert env.step("dog")[:3] == ("Yes.", 0.0, True)
     with pytest.raises(RuntimeError, match="reset"):
         env.step("dog")
+
+
+WORDS = "ant bee cat dog eel"
+
+
+def _word(env: ArcherBatched, seed: int) -> str:
+    """The word of the game of a seed."""
+    env.reset(seed=seed)
+    return str(env._env.env_list[0].word)
+
+
+@pytest.mark.parametrize("items", [5, None])
+def test_the_seed_draws_the_word_of_the_original(items: int | None) -> None:
+    """Whether by its number or by the environment's own generator: the same in every copy, and each comes up."""
+    make = make_factory(f"{__name__}:ArcherBatched", {"env": f"{__name__}:BatchedEnv", "items": items,
+                                                      "options": {"turns": 3, "words": WORDS}})  # fmt: skip
+    seeds = [*range(40), evaluation_seed(3), training_seed(2, 7), demonstration_seed(0, 5)]
+    outside = random.getstate()
+    found = [_word(make(), seed) for seed in seeds]  # type: ignore[arg-type]
+    again = make()
+    assert [_word(again, seed) for seed in seeds] == found  # type: ignore[arg-type]
+    assert random.getstate() == outside
+    assert set(found[0:40:2]) == set(found[1:40:2]) == set(WORDS.split())
+    assert errors(make) == []
+
+
+def test_items_may_be_held_out_for_evaluations() -> None:
+    env = ArcherBatched(BatchedEnv, {"turns": 3, "words": WORDS}, items=5, held_out=2)
+    assert {_word(env, training_seed(0, game)) for game in range(40)} == {"ant", "bee", "cat"}
+    assert {_word(env, evaluation_seed(game)) for game in range(40)} == {"dog", "eel"}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"items": 0}, "items must be a whole number of at least 1"),
+        ({"items": 5, "held_out": 5}, r"held_out must be less than items .*, got 5 of items=5"),
+        ({"held_out": 1}, r"held_out must be less than items .*, got 1 of items=None"),
+    ],
+)
+def test_items_that_cannot_be_are_refused(options: dict[str, int], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        ArcherBatched(BatchedEnv, {"turns": 3}, **options)
+
+
+def test_more_items_than_the_original_has_are_named() -> None:
+    env = ArcherBatched(BatchedEnv, {"turns": 3, "words": WORDS}, items=100)
+    with pytest.raises(
+        ValueError, match=r"items=100, but the environment has none with number \d+; items is the length"
+    ):
+        for seed in range(10):
+            env.reset(seed=seed)
+
+
+def test_an_original_that_draws_by_the_global_generator_is_seeded_too() -> None:
+    first = ArcherBatched(BatchedShop).reset(seed=4)
+    random.random()
+    assert ArcherBatched(BatchedShop).reset(seed=4) == first != ArcherBatched(BatchedShop).reset(seed=5)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from archer.envs.adapters.common import level_of
 from archer.envs.base import NOT_UNDER_WAY, Info
+from archer.envs.game import at_least
 from archer.envs.loading import load
 from archer.types import Observation
 
@@ -49,17 +52,31 @@ class ArcherBatched:
     env: ``package.module:Class`` or the class itself, made with ``bsize=1``, with ``reset(idx) -> [observation]`` and
         ``step([utterance]) -> [(observation, reward, done)]``.
     options: keyword arguments of the class.
+    items: how many numbered ones there are to choose among, words or cities: the seed draws the ``idx``. Without it the
+        environment draws for itself, by generators that begin with the seed.
+    held_out: how many of the items, the last, are for evaluations alone; 0 to measure by the same, as the original did.
     """
 
-    def __init__(self, env: str | Callable[..., Any], options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        env: str | Callable[..., Any],
+        options: Mapping[str, Any] | None = None,
+        items: int | None = None,
+        held_out: int = 0,
+    ) -> None:
+        self._items = None if items is None else at_least("items", items, 1)
+        self._held_out = at_least("held_out", held_out, 0)
+        if self._held_out >= (self._items or 1):
+            raise ValueError(f"held_out must be less than items (how many there are), got {held_out} of items={items}")
         self._env = _made(env, {**(options or {}), "bsize": 1})
         self._told = ""
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, object] | None = None
     ) -> tuple[Observation, Info]:
-        """Begin an episode: the one with the number of the seed, where the environment numbers them."""
-        self._told = str(self._env.reset(seed)[0])
+        """Begin an episode with the item that the seed draws."""
+        begun = self._drawing(seed) if self._items is None else self._numbered(seed, self._items)
+        self._told = str(begun[0])
         return self._told.strip(), {}
 
     def step(self, utterance: str) -> tuple[Observation, float, bool, bool, Info]:
@@ -71,6 +88,30 @@ class ArcherBatched:
         before, self._told = self._told, str(observation)
         new = self._told.removeprefix(before).strip()
         return new.removeprefix(utterance.strip()).strip(), float(reward), bool(done), False, {}
+
+    def _numbered(self, seed: int | None, items: int) -> Any:
+        """First observations of a game of one item."""
+        number = level_of(seed, items - self._held_out, self._held_out)
+        try:
+            return self._env.reset(number)
+        except IndexError as error:
+            raise ValueError(
+                f"archer-batched: items={items}, but the environment has none with number {number}; items is the "
+                "length of its list (word_list, city_list)"
+            ) from error
+
+    def _drawing(self, seed: int | None) -> Any:
+        """First observations of a game whose item the environment draws: by a generator of its place in the batch, or
+        by the global one, which is given back as it was."""
+        outside = random.getstate()
+        try:
+            random.seed(seed)
+            for place in getattr(self._env, "env_list", ()):
+                if hasattr(place, "random"):  # the original begins it with the system's entropy
+                    place.random.seed(seed)
+            return self._env.reset()
+        finally:
+            random.setstate(outside)
 
 
 def _made(env: str | Callable[..., Any], options: Mapping[str, Any] | None) -> Any:
