@@ -89,6 +89,7 @@ def test_failures_are_counted_where_they_come_together(tmp_path: Path) -> None:
     player = Player(Kit(broken, kit.target, 0, kit.policy), "somebody")
     player.take_over(Weights.of(1, 1, 0, run.agent.policy, None))
     delivery = player.play(Work(1, 0, (2, 3, 4)))  # even ones go wrong at once, twice, as each is tried again
-    assert delivery.tally == {"counts": {"exception": 4}, "failed": 2, "dropped": 2, "first": delivery.tally["first"]}
-    assert "the shop is closed" in delivery.tally["first"]
+    first = delivery.tally["first"]
+    assert delivery.tally == {"counts": {"exception": 4}, "failed": 2, "dropped": 2, "first": first, "begun": 3}
+    assert "the shop is closed" in first
     assert [episode.seed for episode in unpack(delivery.shard)] == [3]
