@@ -47,6 +47,11 @@ def evaluation_seed(game: int) -> int:
     return 2 * game + 1
 
 
+def is_evaluation(seed: int | None) -> bool:
+    """Whether a game of this seed measures; without a seed it does not."""
+    return bool((seed or 0) % 2)
+
+
 def _even(*what: int) -> int:
     """A number like drawn at random, of which one kind of game hardly shares any with another."""
     return 2 * int(np.random.SeedSequence(what).generate_state(1)[0] >> 2)

@@ -19,7 +19,7 @@ from archer.envs.adapters.textworld import TextWorld, _generated
 from archer.envs.adapters.zmachine import ZMachine
 from archer.envs.base import Demonstrated, play_scripted
 from archer.envs.checking import check
-from archer.seeds import demonstration_seed, evaluation_seed, training_seed
+from archer.seeds import demonstration_seed, evaluation_seed, is_evaluation, training_seed
 
 
 def errors(make: Any, games: int = 3) -> list[str]:
@@ -148,11 +148,15 @@ def test_textworld_generates_games_that_can_be_won() -> None:
     assert env.step("dance\0 wildly")[1:4] == (0.0, False, False)
 
 
+def _level(seed: int, levels: int, behind: int) -> int:
+    return level_of(random.Random(seed), levels, behind, held_out=is_evaluation(seed))
+
+
 def test_evaluations_have_levels_that_nobody_learns_from() -> None:
-    learned = {level_of(training_seed(run, game), 3, 2) for run in range(3) for game in range(50)}
-    assert learned | {level_of(demonstration_seed(0, game), 3, 2) for game in range(50)} == {0, 1, 2}
-    assert {level_of(evaluation_seed(game), 3, 2) for game in range(50)} == {3, 4}
-    assert {level_of(evaluation_seed(game), 3, 0) for game in range(50)} == {0, 1, 2}  # where there are no others
+    learned = {_level(training_seed(run, game), 3, 2) for run in range(3) for game in range(50)}
+    assert learned | {_level(demonstration_seed(0, game), 3, 2) for game in range(50)} == {0, 1, 2}
+    assert {_level(evaluation_seed(game), 3, 2) for game in range(50)} == {3, 4}
+    assert {_level(evaluation_seed(game), 3, 0) for game in range(50)} == {0, 1, 2}  # where there are no others
 
 
 def test_textworld_generates_other_games_for_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:

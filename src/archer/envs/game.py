@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archer.envs.base import NOT_UNDER_WAY, ScriptedTask, play_scripted
+from archer.seeds import is_evaluation
 from archer.types import Observation
 
 
@@ -50,7 +51,7 @@ class Game(ABC):
     ) -> tuple[Observation, dict[str, object]]:
         """Begin the game that ``seed`` draws. Odd seeds are those of evaluations."""
         self._turn, self._playing = 0, False
-        observation = self.begin(random.Random(seed), options or {}, held_out=bool((seed or 0) % 2))
+        observation = self.begin(random.Random(seed), options or {}, held_out=is_evaluation(seed))
         self._playing = True
         return observation, {}
 

@@ -10,6 +10,7 @@ from archer.envs.adapters.common import level_of
 from archer.envs.base import NOT_UNDER_WAY, Info
 from archer.envs.game import at_least
 from archer.envs.loading import load
+from archer.seeds import is_evaluation
 from archer.types import Observation
 
 
@@ -91,7 +92,8 @@ class ArcherBatched:
 
     def _numbered(self, seed: int | None, items: int) -> Any:
         """First observations of a game of one item."""
-        number = level_of(seed, items - self._held_out, self._held_out)
+        known = items - self._held_out
+        number = level_of(random.Random(seed), known, self._held_out, held_out=is_evaluation(seed))
         try:
             return self._env.reset(number)
         except IndexError as error:

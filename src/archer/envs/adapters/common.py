@@ -20,11 +20,10 @@ def clean(text: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def level_of(seed: int | None, levels: int, held_out: int) -> int:
-    """Number of the level that a seed draws: one of the first ``levels`` for an even seed, to learn from, and one of
-    the ``held_out`` behind them for an odd one, to measure by; where none are held out, one of ``levels`` for both."""
-    chance = random.Random(seed)
-    return levels + chance.randrange(held_out) if held_out and (seed or 0) % 2 else chance.randrange(levels)
+def level_of(chance: random.Random, levels: int, behind: int, *, held_out: bool) -> int:
+    """Number of the level that chance draws: one of the first ``levels``, or for a ``held_out`` game one of those
+    ``behind`` them; where there are none, one of ``levels`` for both."""
+    return levels + chance.randrange(behind) if held_out and behind else chance.randrange(levels)
 
 
 def listed(commands: Iterable[str]) -> str:

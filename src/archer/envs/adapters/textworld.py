@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,6 +13,7 @@ from archer.envs.adapters.common import AnyPossible, clean, command_of, level_of
 from archer.envs.base import NOT_UNDER_WAY, Player
 from archer.envs.game import at_least
 from archer.extras import need
+from archer.seeds import is_evaluation
 from archer.types import Observation
 
 
@@ -55,11 +57,14 @@ class TextWorld:
         wanted = textworld.EnvInfos(
             admissible_commands=True, score=True, won=True, lost=True, description=True, feedback=True, objective=True
         )
-        game = self._game or _generated(level_of(seed, self._games, self._held_out), *self._size)
+        game = self._game or _generated(self._level(seed), *self._size)
         self._env = textworld.start(game, wanted)
         state = self._env.reset()
         self._score, self._turn = float(state.score or 0), 0
         return self._told(state, f"{state.objective or ''}\n{state.description or state.feedback or ''}"), {}
+
+    def _level(self, seed: int | None) -> int:
+        return level_of(random.Random(seed), self._games, self._held_out, held_out=is_evaluation(seed))
 
     def step(self, utterance: str) -> tuple[Observation, float, bool, bool, dict[str, object]]:
         """Give a command."""

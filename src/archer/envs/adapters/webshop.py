@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from archer.envs.adapters.common import level_of
 from archer.envs.game import Game, Reply, at_least
 from archer.envs.web_shop.env import ACTION
 from archer.extras import need
@@ -54,7 +55,7 @@ class WebShopHTTP(Game):
         known = self._sessions - self._held_out
         number = options.get("session")
         if type(number) is not int:
-            number = chance.randrange(known, self._sessions) if held_out else chance.randrange(known)
+            number = level_of(chance, known, self._held_out, held_out=held_out)
         self._session = f"fixed_{number}"
         self._forget()
         return self._open()
