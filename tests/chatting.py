@@ -34,7 +34,7 @@ def fine_tune(path: Path, sizes: dict[str, int] = WIDE, rank: int = 8, **changes
     adapters, with ``changes`` that hold for both, and its return before that."""
     base = {"model": {"actor": str(save_family("qwen2", path / "base", **sizes))}}
     config = RunConfig()
-    for settings in (TASK, CHAT, base, changes):
+    for settings in (TASK, base, CHAT, changes):
         config = overlay(config, settings, "test")
     start = archer.train(overlay(config, CLONED, "test"), path / "cloned")
     assert start.return_mean is not None

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import archer
-from archer.algorithms.presets import PRESETS
 from archer.config import RunConfig
-from archer.config.layers import Layer, build, overlay
+from archer.config.layers import Layer, overlay
+from archer.recipe import compose
 from archer.resuming import save
 from archer.storage.checkpoint import latest_checkpoint
 from archer.storage.runfolder import RunFolder
@@ -58,14 +58,12 @@ def small_run(**changes: Any) -> RunConfig:
 def preset_run(preset: str, env: str | None, *files: Path, more: Sequence[Layer] = (), **changes: Any) -> RunConfig:
     """A preset in small, of an environment or of ``files``."""
     layers = [
-        Layer({"preset": preset, "env": {"name": env}}, "test"),
-        Layer(PRESETS[preset].settings(env), preset),
         Layer(TASK, "test"),
         Layer({"demonstrations": {"files": [str(file) for file in files], "games": None}} if files else {}, "test"),
         Layer(BRIEF, "test"),
         Layer(changes, "test"),
     ]
-    return build(RunConfig(), [*layers, *more])
+    return compose([*layers, *more], preset=preset, env=env)
 
 
 def fingerprint(run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -79,8 +77,9 @@ def fingerprint(run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
     return {name: value for name, value in sums.items() if name.endswith((".safetensors", "state.json"))}, rows
 
 
-def stop_and_resume(config: RunConfig, run: Path, saves: int) -> None:
-    """A run that is interrupted after so many checkpoints, that of the start included, and goes on."""
+def stop_and_resume(config: RunConfig, run: Path, saves: int, where: str = "archer.training") -> None:
+    """A run that is interrupted after so many checkpoints of its iterations, or of what it learns before them
+    (``archer.starting``), and goes on."""
 
     def stop(*arguments: Any) -> None:
         nonlocal saves
@@ -90,7 +89,7 @@ def stop_and_resume(config: RunConfig, run: Path, saves: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("archer.training.save", stop)
+        patch.setattr(f"{where}.save", stop)
         with pytest.raises(KeyboardInterrupt):
             archer.train(config, run)
     archer.train(run=run, resume=True)

@@ -116,7 +116,7 @@ def test_a_run_with_an_output_layer_of_its_own_resumes_exactly(tmp_path: Path) -
     }  # fmt: skip
     config = overlay(overlay(RunConfig(), SMALL, "test"), changes, "test")
     archer.train(config, tmp_path / "whole")
-    stop_and_resume(config, tmp_path / "stopped", 2)
+    stop_and_resume(config, tmp_path / "stopped", 1)
     assert fingerprint(tmp_path / "whole") == fingerprint(tmp_path / "stopped")
     last = latest_checkpoint(tmp_path / "whole" / "checkpoints")
     assert last is not None

@@ -189,7 +189,7 @@ def test_what_cannot_be_talked_to_in_this_way_is_refused() -> None:
     with pytest.raises(ValueError, match=r"refuses a conversation of user, critic.*only user and assistant"):
         Chat(tokenizer("mistral")).open([{"role": "user", "content": "a"}, {"role": "critic", "content": "b"}])
     with pytest.raises(ValueError, match=r"rollout\.layout='chat' is for models of your own"):
-        begin_actor(RunConfig(rollout=RolloutConfig(layout="chat")), [_game(["red", "blue"])])
+        RunConfig(rollout=RolloutConfig(layout="chat"))
 
 
 def _game(said: list[str]) -> ScriptedGame:

@@ -144,3 +144,7 @@ def test_a_folder_that_is_missing_is_told_before_anything_is_played(
     monkeypatch.setattr("archer.operations.collecting.collect_run", None)
     refused = command("collect", str(run), "--out", str(tmp_path / "missing" / "games.jsonl"))
     assert refused.code == 2 and "there is no folder" in refused.err
+    (tmp_path / "games.jsonl").write_text("precious")
+    refused = command("collect", str(run), "--out", str(tmp_path / "games.jsonl"))
+    assert refused.code == 2 and "exists already" in refused.err
+    assert (tmp_path / "games.jsonl").read_text() == "precious"

@@ -100,6 +100,24 @@ BROKEN = [
     ({"messages": [_user("Hello?")], "reward": 1.0}, "messages: the assistant says nothing"),
     ({"messages": [_said("a"), _said("b")], "reward": 1.0}, "messages.1: the assistant speaks twice in a row"),
     ({"messages": [{"role": "assistant", "content": None}], "reward": 1.0}, "messages.0.content"),
+    (
+        {"messages": [{"role": "assistant", "content": None}], "reward": 1.0},
+        'there is none; an empty text is written ""',
+    ),
+    (
+        {"messages": [*TALK[:1], {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "reward": 1.0},
+        "messages.1.tool_calls: an agent says nothing but text; write the call into content",
+    ),
+    (
+        {"messages": [*TALK[:1], {"role": "assistant", "content": "I look.", "function_call": {"name": "f"}}]},
+        "messages.1.function_call: an agent says nothing but text",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": [{"type": "image_url", "image_url": {}}]}], "reward": 1.0},
+        "Input should be 'text'",
+    ),
+    ({"messages": [{"role": "human", "content": "?"}, *TALK[1:]], "reward": 1.0}, "'human', the closest is 'user'"),
+    ({"messages": [*TALK[:1], {"role": "gpt", "content": "?"}], "reward": 1.0}, "'gpt', the closest is 'assistant'"),
     ({"messages": [{"content": "a"}], "reward": 1.0}, "messages.0.role: Field required"),
     (
         {"messages": [*TALK, {"role": "asistant", "content": "c"}], "reward": 1.0},
@@ -201,3 +219,12 @@ def test_what_is_written_is_read_back(suffix: str, tmp_path: Path) -> None:
         assert game.rewards == other.rewards and game.terminated == other.terminated
         assert game.final_observation == other.final_observation and game.success == other.success
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_text_in_parts_and_a_mark_at_the_beginning_are_read(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo", "cache": True}]
+    record = {"messages": [_user("Hi"), {"role": "assistant", "content": parts, "tool_calls": []}], "reward": 1.0}
+    path = tmp_path / "exported.jsonl"
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8-sig")
+    (game,) = read_all([path])[0]
+    assert (game.observations, game.utterances) == (("Hi",), ("Hello",))

@@ -166,7 +166,7 @@ def _config(**changes: Any) -> RunConfig:
 
 def _stop(config: RunConfig, run: Path) -> None:
     """Train up to the first iteration's checkpoint."""
-    left = 2
+    left = 1
 
     def stop(state: Run) -> None:
         nonlocal left

@@ -84,7 +84,7 @@ def test_a_model_that_cannot_be_saved_is_refused_before_anything_is_learned(
     rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _model(tmp_path / "model", use_cache=False, cache_implementation="static")
-    monkeypatch.setattr("archer.training.clone", lambda *_, **__: pytest.fail("it has begun to learn"))
+    monkeypatch.setattr("archer.starting.clone", lambda *_, **__: pytest.fail("it has begun to learn"))
     with pytest.raises(ValueError, match=r"model\.actor: LlamaForCausalLM .* cannot be saved.*cache_implementation"):
         archer.train(_config(model, "chat", rank), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()

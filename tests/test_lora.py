@@ -192,7 +192,7 @@ def _config(base: Path, **changes: Any) -> RunConfig:
 def test_a_run_with_adapters_resumes_exactly(base: Path, tmp_path: Path) -> None:
     config = _config(base, iterations=3)
     archer.train(config, tmp_path / "whole")
-    stop_and_resume(config, tmp_path / "cut", 3)
+    stop_and_resume(config, tmp_path / "cut", 2)
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "whole")
     checkpoint = latest_checkpoint(tmp_path / "whole" / "checkpoints")
     assert checkpoint is not None

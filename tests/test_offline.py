@@ -270,7 +270,7 @@ def test_training_that_diverges_says_so(
     def diverge(*arguments: Any, **more: Any) -> None:
         raise FloatingPointError("the gradient is not finite; lower the learning rate")
 
-    monkeypatch.setattr("archer.training.clone", diverge)
+    monkeypatch.setattr("archer.starting.clone", diverge)
     with pytest.raises(SystemExit) as ended:
         main(["train", "--offline", str(data), "--run", str(tmp_path / "r"), "--set", "model.tiny.layers=1"])
     assert ended.value.code == 1
@@ -356,7 +356,7 @@ def test_a_critic_that_was_taken_over_does_not_begin_again(
 ) -> None:
     archer.train(preset_run(earlier, None, data, iterations=0), tmp_path / "first")
     began: list[int] = []
-    monkeypatch.setattr("archer.training.start_critic", lambda *arguments, **keywords: began.append(1))
+    monkeypatch.setattr("archer.starting.start_critic", lambda *arguments, **keywords: began.append(1))
     config = preset_run(
         "archer", "tests.worlds:TwoSteps", start_from=str(tmp_path / "first"),
         rollout={"games": 8}, iterations=0, critic_start={"epochs": 1},

@@ -79,7 +79,7 @@ def test_a_run_resumes_exactly(tmp_path: Path) -> None:
     states = {name: {"states": "8-bit"} for name in ("supervised", "critic_start", "critic", "actor")}
     config = overlay(overlay(RunConfig(), SMALL, "test"), states, "test")
     archer.train(config, tmp_path / "through")
-    stop_and_resume(config, tmp_path / "stopped", 3)
+    stop_and_resume(config, tmp_path / "stopped", 2)
     assert fingerprint(tmp_path / "through") == fingerprint(tmp_path / "stopped")
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+import archer
 from archer.algorithms.presets import PRESETS
 from archer.cli.commands import Train
 from archer.cli.training import settings
 from archer.config import RunConfig
 from archer.config.layers import ConfigError, Layer, build, load_yaml, overlay, parse_assignment, to_yaml
+from archer.recipe import check_label
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path: Path) -> None:
@@ -20,6 +22,72 @@ def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path: Path) -> No
     config = settings(Train(preset="archer-paper", config=path, set=("critic.updates=8",), seed=4))
     assert (config.critic.lr, config.critic.updates, config.iterations, config.seed) == (0.001, 8, 9, 4)
     assert (config.model.actor, config.actor.siblings, config.preset) == ("gpt2", 1, "archer-paper")
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_is_chosen_wherever_its_name_stands(tmp_path: Path) -> None:
+    wanted = settings(Train(preset="ppo", env="twenty-questions"))
+    assert (wanted.critic.method, wanted.actor.advantage, wanted.model.tiny.layers) == ("tokens", "token_gae", 4)
+    file = _file(tmp_path, "preset: ppo\nenv:\n  name: twenty-questions\n")
+    assert settings(Train(config=file)) == wanted
+    assert settings(Train(set=("preset=ppo", "env.name=twenty-questions"))) == wanted
+    assert settings(Train(preset="ppo", set=("env.name=twenty-questions",))) == wanted
+    assert archer.configure("ppo", env="twenty-questions") == wanted
+    changed = archer.configure("ppo", env="twenty-questions", changes={"critic": {"lr": 2e-4}})
+    assert (changed.critic.lr, changed.critic.method) == (2e-4, "tokens")
+
+
+def test_what_a_run_shows_is_read_as_it_stands(tmp_path: Path) -> None:
+    shown = settings(Train(preset="grpo", env="web-shop", set=("env.options.kinds=3", "rollout.games=16")))
+    assert settings(Train(config=_file(tmp_path, to_yaml(shown)))) == shown
+
+
+def test_a_flag_names_another_task_than_the_file(tmp_path: Path) -> None:
+    found = settings(Train(config=_file(tmp_path, "env:\n  name: maze\n"), env="twenty-questions"))
+    assert (found.env.name, found.rollout.history, found.model.tiny.layers) == ("twenty-questions", "append", 4)
+    files = _file(tmp_path, "demonstrations:\n  files: [a.jsonl]\n")
+    assert settings(Train(config=files, offline=(Path("b.jsonl"),))).demonstrations.files == ("b.jsonl",)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (Train(set=("preset=nonsense",)), r"--set: unknown preset 'nonsense'. Known: archer, "),
+        (Train(set=("preset=[1]",)), r"--set: unknown preset \[1\]"),
+        (Train(preset="nope"), r"--preset: unknown preset 'nope'"),
+        (Train(set=("env.name=[1]",)), r"env\.name: .* got \[1\]"),
+        (Train(preset="ppo", set=("preset=grpo",)), r"--set: preset is 'grpo', and --preset says 'ppo'; leave one"),
+    ],
+)
+def test_a_recipe_that_is_none_is_refused(command: Train, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(command)
+
+
+def test_two_recipes_are_refused(tmp_path: Path) -> None:
+    file = _file(tmp_path, "seed: 1\npreset: grpo\n")
+    with pytest.raises(ConfigError, match=r"--preset: preset is 'ppo', and .*c\.yaml, line 2 says 'grpo'"):
+        settings(Train(preset="ppo", config=file))
+
+
+def test_a_name_alone_is_no_recipe(tmp_path: Path) -> None:
+    """Comparisons would show the one method's results under the other's name."""
+    for config, message in (
+        (RunConfig(preset="ppo"), r"archer\.configure\('ppo'\)"),
+        (RunConfig(preset="nonsense"), "unknown preset 'nonsense'. Known: archer, "),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            archer.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for name in PRESETS:
+        for env in ("twenty-questions", "service-desk", "twenty-questions-10", "mine:Env"):
+            check_label(archer.configure(name, env))
+    check_label(archer.configure("archer-offline", None, {"demonstrations": {"files": ["a.jsonl"]}}))
 
 
 def test_yaml_round_trip_is_complete(tmp_path: Path) -> None:
@@ -93,6 +161,13 @@ def test_numbers_may_be_written_as_people_write_them() -> None:
     assert parse_assignment("env.options={max_turns: 5}") == {"env": {"options": {"max_turns": 5}}}
 
 
+def test_numbers_in_a_file_too(tmp_path: Path) -> None:
+    text = "critic:\n  lr: 1e-4\nactor:\n  lr: 2.5E-5\n  kl: 1e0\nenv:\n  options: {a: .5e+1, b: e1, c: 1e, d: 1-4}\n"
+    found = load_yaml(RunConfig(), _file(tmp_path, text))
+    assert (found.critic.lr, found.actor.lr, found.actor.kl) == (1e-4, 2.5e-5, 1.0)
+    assert found.env.options == {"a": 5.0, "b": "e1", "c": "1e", "d": "1-4"}
+
+
 def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("- a\n- b\n")
@@ -112,6 +187,10 @@ def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
         ("seed: true\n", r"c\.yaml, line 1: seed: .*integer, got True"),
         ("critic:\n  lr: '1e-3'\n", r"c\.yaml, line 2: critic\.lr: .*number, got '1e-3'"),
         ("seed: [1\n", r"c\.yaml is not YAML"),
+        (
+            "critic:\n  lr: 0.1\nseed: 3\ncritic:\n  updates: 2\n",
+            r"'critic' stands here for the second time.*\n.*line 4",
+        ),
     ],
 )
 def test_mistakes_in_a_file_name_the_line(tmp_path: Path, text: str, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import archer
-from archer import gathering, metrics, training
+from archer import gathering, metrics, starting, training
 from archer.api import load_critic
 from archer.beginning import gather_demonstrations
 from archer.config import RunConfig
@@ -28,7 +29,7 @@ from archer.config.layers import load_yaml
 from archer.measuring import short_of_demonstrations
 from archer.progress import Progress
 from archer.resuming import restore
-from archer.storage.checkpoint import latest_checkpoint
+from archer.storage.checkpoint import CheckpointError, DamagedCheckpoint, latest_checkpoint
 from archer.storage.runfolder import RunFolder, RunFolderError
 from archer.storage.shards import count_rows, read_shard, shard_path
 from tests.conftest import Command
@@ -45,38 +46,50 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-MOMENTS: dict[str, tuple[Any, int]] = {
-    "collect": (gathering, 3),
-    "update_critic": (training, 3),
-    "update_actor": (training, 3),
-    "write_shard": (training, 6),
-    "log": (metrics.MetricLog, 5),
-    "save": (training, 3),
-    "rename": (Path, 3),
+MOMENTS: dict[str, tuple[Any, str, int]] = {
+    "before cloning": (starting, "clone", 1),
+    "cloned": (starting, "save", 1),
+    "critic begun": (starting, "start_critic", 1),
+    "start measured": (metrics.MetricLog, "log", 1),
+    "start saved": (starting, "save", 2),
+    "checkpoint moved away": (Path, "rename", 3),
+    "actor begun": (starting, "start_actor", 1),
+    "offline measured": (metrics.MetricLog, "log", 2),
+    "ready": (starting, "save", 3),
+    "collect": (gathering, "collect", 3),
+    "update_critic": (training, "update_critic", 3),
+    "update_actor": (training, "update_actor", 3),
+    "keep_games": (training, "keep_games", 3),
+    "log": (metrics.MetricLog, "log", 5),
+    "save": (training, "save", 2),
+    "rename": (Path, "rename", 7),
 }
-"""What a run does, where, and at which time, counted from its beginning, it is killed: the third since the start."""
+"""What a run does, where, and at which time, counted from its beginning, it is killed."""
+SLOWLY = ("critic begun", "actor begun", "ready")
 
 
 def _train_until(moment: str, config: Path, run: Path) -> None:
     """Train, and be killed by ``kill -9`` when it is the time for ``moment``: before it, or right behind it."""
-    place, last = MOMENTS[moment]
-    original, count = getattr(place, moment), 0
+    place, name, last = MOMENTS[moment]
+    original, count = getattr(place, name), 0
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
         count += 1
-        if count == last and moment in ("collect", "rename"):
+        if count == last and name in ("collect", "rename", "clone"):
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*args, **kwargs)
         if count == last:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(place, moment, deadly)
+    setattr(place, name, deadly)
     training.train(load_yaml(RunConfig(), config), run)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOWLY else []) for name in MOMENTS]
+)
 def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
     config = tmp_path / "config.yaml"
@@ -255,14 +268,104 @@ def test_json_is_all_that_stands_on_standard_output(uninterrupted: Path, command
 def test_the_command_explains_mistakes(tmp_path: Path, command: Command) -> None:
     for arguments, message in (
         (["train", "--set", "critic.lrr=1"], "did you mean critic.lr?"),
-        (["train", "--preset", "archr"], "unknown 'archr'"),
+        (["train", "--preset", "archr"], "unknown preset 'archr'; did you mean 'archer'?"),
         (["evaluate", str(tmp_path)], "is not a run"),
         (["evaluate", "x", "--episodes", "0"], "--episodes must be at least 1"),
         (["evaluate", "x", "--best-of", "-1"], "--best-of must not be negative"),
         (["play", "twenty-questions-10", "--best-of", "4"], "--best-of is for --side env"),
+        (["train", "--seed", "99999999999999999999"], "seed: Input should be less than"),
+        (["train", "--set", "rollout.stop=x"], "rollout.stop: a list is needed, such as [one, two], got 'x'"),
+        (["view", "--export", str(tmp_path / "x.html")], "name the runs to look at"),
+        (["view", str(tmp_path), "--port", "65536"], "--port must be from 0 to 65535"),
     ):
         done = command(*arguments)
         assert done.code in (1, 2) and message in done.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("device=cuda:9", r"device='cuda:9' cannot be used here"),
+        ("device=meta", r"device='meta' cannot be used here"),
+        ("device=nonsense", r"device='nonsense' cannot be used here"),
+        ("model.tiny.width=130", r"model\.tiny: width=130 is not a multiple of 2 · heads=4.* set width to 128"),
+        ("rollout={utterance_tokens: 64, max_tokens: 64}", r"rollout: utterance_tokens=64 leaves no room"),
+        ("model.actor=./nowhere", r"model\.actor: there is no folder './nowhere'"),
+        ("model.actor=runs/q/checkpoint/000000", r"model\.actor: there is no folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(
+    settings: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setattr("archer.beginning.gather_demonstrations", lambda *_: pytest.fail("demonstrations are played"))
+    done = command("train", "--run", str(tmp_path / "run"), "--set", settings)
+    assert done.code == 2 and re.search(message, done.err), done.err
+    assert not (tmp_path / "run").exists()  # nor the lock that was held meanwhile
+
+
+def test_all_damaged_checkpoints_are_named(uninterrupted: Path, tmp_path: Path, command: Command) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / "checkpoints" / "000004" / "state.json").write_text("{}")
+    with pytest.warns(DamagedCheckpoint, match="passing over the damaged checkpoint .*000004: state.json does not"):
+        assert archer.load(run).iteration == 3
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / "manifest.json").unlink()
+    for arguments in (["train", "--resume", str(run)], ["evaluate", str(run)]):
+        done = command(*arguments)
+        assert done.code == 1 and "all 3 checkpoints of" in done.err and "000003: FileNotFoundError" in done.err
+        assert "delete" not in done.err
+
+
+@pytest.mark.parametrize("lost", ["demonstrations.parquet", "metrics.jsonl"])
+def test_a_run_does_not_go_on_without_a_part_of_it(lost: str, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / lost).unlink()
+    with pytest.raises(RunFolderError, match=rf"has lost {lost}, without which"):
+        archer.train(run=run, resume=True)
+
+
+def test_a_damaged_summary_is_named(uninterrupted: Path, tmp_path: Path, command: Command) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    whole = (run / "summary.json").read_text()
+    (run / "summary.json").write_text(whole[: len(whole) // 2])
+    done = command("show", str(run))
+    assert done.code == 1 and "summary.json is damaged" in done.err and "--resume" in done.err
+    (run / "summary.json").unlink()
+    assert command("train", "--resume", str(run), "--json").code == 0
+    assert (run / "summary.json").read_text().replace(str(run), str(uninterrupted)) == whole
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("archer.starting.clone", stop)
+    run = tmp_path / "run"
+    done = command("train", "--config", str(uninterrupted / "config.yaml"), "--run", str(run))
+    assert (
+        done.code == 130 and f"No more than the settings are saved; go on with: archer train --resume {run}" in done.err
+    )
+    with pytest.raises(CheckpointError, match=rf"has no checkpoint yet.*--resume {run}"):
+        archer.load(run)
+    monkeypatch.undo()
+    archer.train(run=run, resume=True)
+    assert fingerprint(run) == fingerprint(uninterrupted)
+
+
+def test_a_run_that_has_not_played_yet_is_not_begun_from(tmp_path: Path) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("archer.starting.start_critic", stop)
+        archer.train(small_run(), tmp_path / "first")
+    with pytest.raises(CheckpointError, match=r"start_from: .*first was stopped before its first game"):
+        archer.train(small_run(start_from=str(tmp_path / "first")), tmp_path / "second")
 
 
 def test_a_person_can_take_either_side(uninterrupted: Path, command: Command) -> None:
@@ -270,6 +373,8 @@ def test_a_person_can_take_either_side(uninterrupted: Path, command: Command) ->
     assert "return" in person.out, person.err
     oracle = command("play", str(uninterrupted), "--side", "env", "--best-of", "3", typed="Yes.\n\n")
     assert "agent:" in oracle.out, oracle.err
+    hint = command("play", str(uninterrupted))
+    assert hint.code == 2 and "is a run: add --side env" in hint.err
 
 
 def test_the_best_known_return_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +415,8 @@ def test_a_run_finds_its_own_environment_again(tmp_path: Path) -> None:
 def test_a_resumed_run_keeps_its_settings(uninterrupted: Path, command: Command) -> None:
     refused = command("train", "--resume", str(uninterrupted), "--set", "iterations=99")
     assert refused.code == 2 and "leave --set out" in refused.err and "--start-from" in refused.err
+    refused = command("train", "--resume", str(uninterrupted), "--run", "runs/other")
+    assert refused.code == 2 and "leave --run out" in refused.err
     shown = command("train", "--resume", str(uninterrupted), "--show")
     assert shown.out == (uninterrupted / "config.yaml").read_text()
 

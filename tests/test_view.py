@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from archer.view import tables
 from archer.view.critic import critic_page, pictures
 from archer.view.data import Query, RunView, differences
 from archer.view.judging import judge_of
-from archer.view.server import create_app, query_of
+from archer.view.server import create_app, query_of, serve
 from tests.worlds import Misbehaving
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -135,6 +136,15 @@ def test_pages_and_answers_over_http(run: Path) -> None:
         ("/static/../data.py", 404),
     ):
         assert client.get(address, **HERE).status_code == code, address
+
+
+def test_a_port_that_is_taken_is_named(run: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"--port: {port} cannot be served on .*; 0 takes a free one"):
+            serve([run], port)
 
 
 def test_it_answers_to_its_own_name_and_pages_only(run: Path) -> None:

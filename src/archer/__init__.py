@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from archer.comparison.compare import compare
     from archer.operations.scoring import score
     from archer.operations.showing import overview
+    from archer.recipe import configure
     from archer.training import train
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Turn",
     "Utterance",
     "compare",
+    "configure",
     "evaluate",
     "load",
     "overview",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "configure": "archer.recipe",
     "train": "archer.training",
     "load": "archer.api",
     "evaluate": "archer.api",

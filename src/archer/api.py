@@ -130,7 +130,9 @@ def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:
         config = replace(config, rollout=replace(config.rollout, engine=engine, server=ServerConfig(), vllm={}))
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
-        raise CheckpointError(f"{run} has no checkpoint yet")
+        raise CheckpointError(
+            f"{run} has no checkpoint yet; where it is not running, let it go on: archer train --resume {run}"
+        )
     return LoadedRun(folder, config, load_actor(config, checkpoint), checkpoint)
 
 

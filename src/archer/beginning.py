@@ -33,10 +33,9 @@ from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import Speaker
 from archer.seeds import demonstration_seed
-from archer.storage.checkpoint import CheckpointError, latest_checkpoint, read_state
+from archer.storage.checkpoint import CheckpointError, Stage, latest_checkpoint, read_state, stage_of
 from archer.storage.conversations import Problem, read_all
 from archer.storage.runfolder import RunFolder
-from archer.storage.shards import read_shard
 from archer.types import Episode
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -80,8 +79,9 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
     if config.start_from is not None:
         begun = _go_on_from(config, Path(config.start_from), task, engine, progress)
     else:
+        actor = _own_model(config)  # so that what is wrong with it is known before the demonstrations are played
         games, problems = devices.told_by_first(lambda: gather_demonstrations(config, make_env, progress))
-        actor = begin_actor(config, games)
+        actor = actor or _tiny_model(config, games)
         episodes, unread = read_demonstrations(config, games, actor.tokenizer, task, progress)
         begun = Beginning(actor, episodes, engine, [*problems, *unread])
     begun.actor.check_saving()  # what does not work is found out first
@@ -123,26 +123,36 @@ def _demonstrated(
 
 def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
     """The actor before any training."""
-    if config.model.actor is not None:
-        actor = load_pretrained(config.model, config.model.actor, config.device)
-    elif not games:
+    return _own_model(config) or _tiny_model(config, games)
+
+
+def _own_model(config: RunConfig) -> Actor | None:
+    """The model that the settings name, None where they leave it to us."""
+    if config.model.actor is None:
+        return None
+    return _fitted(config, load_pretrained(config.model, config.model.actor, config.device))
+
+
+def _tiny_model(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
+    """The built-in model, for the language of the demonstrations."""
+    if not games:
         raise ValueError("model.actor is not set and there are no demonstrations to make the built-in tiny model from")
-    else:
-        tiny, layout = config.model.tiny, LAYOUTS[config.rollout.layout]
-        if not issubclass(layout, PlainText):
-            raise ValueError(
-                f"rollout.layout={config.rollout.layout!r} is for models of your own (model.actor=PATH): the built-in "
-                "tiny model has no chat template"
-            )
-        actor = build_tiny_actor(
-            texts(games, layout),
-            layers=tiny.layers,
-            width=tiny.width,
-            heads=tiny.heads,
-            context=config.rollout.max_tokens,
-            vocabulary=tiny.vocabulary,
-            seed=config.seed,
-        )
+    tiny, layout = config.model.tiny, LAYOUTS[config.rollout.layout]
+    assert issubclass(layout, PlainText), "refused with the settings"
+    actor = build_tiny_actor(
+        texts(games, layout),
+        layers=tiny.layers,
+        width=tiny.width,
+        heads=tiny.heads,
+        context=config.rollout.max_tokens,
+        vocabulary=tiny.vocabulary,
+        seed=config.seed,
+    )
+    return _fitted(config, actor)
+
+
+def _fitted(config: RunConfig, actor: Actor) -> Actor:
+    """The actor, where it can do what the settings want of it."""
     _check_context(config, actor)
     layout_of(config.rollout)(actor.tokenizer).fit(actor)
     return as_set(actor, config.model).to(config.device)
@@ -225,7 +235,14 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
         )
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
-        raise CheckpointError(f"start_from: {path} has no checkpoint yet")
+        raise CheckpointError(
+            f"start_from: {path} has no checkpoint yet; let it come to one: archer train --resume {path}"
+        )
+    state = read_state(checkpoint)
+    if stage_of(state) is not Stage.READY:
+        raise CheckpointError(
+            f"start_from: {path} was stopped before its first game; let it come there: archer train --resume {path}"
+        )
     actor = load_actor(config, checkpoint)
     _check_context(config, actor)
     skipped: list[Problem] = []
@@ -234,14 +251,17 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
         episodes, unread = read_demonstrations(config, games, actor.tokenizer, task, progress)
         skipped = [*problems, *unread]
     else:
-        file = folder.demonstrations_file
-        episodes = read_shard(file) if file.exists() else []
+        episodes = folder.demonstrations()
+        if episodes and earlier.env.name not in (None, config.env.name):
+            progress.message(
+                f"The demonstrations of {path} are of {earlier.env.name}, and are learned from as if they were of "
+                f"{config.env.name}: name others (--offline), or set critic.demonstrations=0 actor.demonstrations=0"
+            )
     if not episodes and not config.rollout.games and config.iterations:
         raise ValueError(
             f"rollout.games=0 plays nothing, and {path} has no demonstrations: nothing is left to learn from; name "
             "files (--offline)"
         )
-    state = read_state(checkpoint)
     played = state["games_before"] + state["iteration"] * earlier.rollout.games
     return Beginning(actor, episodes, engine, skipped, checkpoint, played)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archer.envs.base import Environment, Referenced, close
+from archer.envs.base import Environment, best_known_return, close
 from archer.models.actor import Actor
 from archer.rollout.play import Limits, play
 from archer.rollout.prompts import LayoutMaker
@@ -40,6 +40,6 @@ def reference_return(make_env: Callable[[], Environment]) -> float | None:
     """The best possible (or best known) return of the task, None where it does not tell."""
     env = make_env()
     try:
-        return env.reference_return() if isinstance(env, Referenced) else None
+        return best_known_return(env)
     finally:
         close(env)

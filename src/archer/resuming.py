@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from archer.rollout.engines import engine_of
 from archer.run import Run, assemble, attach_anchor, keep_demonstrations, prepare
 from archer.storage.checkpoint import (
     CheckpointError,
+    Stage,
     latest_checkpoint,
     load_module,
     load_optimizers,
@@ -29,9 +31,10 @@ from archer.storage.checkpoint import (
     read_state,
     save_checkpoint,
     save_tensors,
+    stage_of,
 )
 from archer.storage.files import write_json
-from archer.storage.runfolder import RunFolder
+from archer.storage.runfolder import RunFolder, RunFolderError
 from archer.storage.shards import read_shard, shard_path
 from archer.types import Episode
 
@@ -109,6 +112,9 @@ def _contents(run: Run) -> Iterator[Callable[[Path], None]]:
         "behavior_version": agent.behavior_version,
         "games_before": run.games_before,
         "skipped": run.skipped,
+        "stage": int(run.stage),
+        "demonstrations": run.demonstrated,
+        "inherited": run.inherited,
     }
     yield lambda folder: write_json(folder / "state.json", counters)
 
@@ -130,9 +136,9 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     prepare(config)
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
-        raise CheckpointError(
-            f"{folder.path} has no checkpoint yet: it was stopped during the supervised start; delete it and train anew"
-        )
+        raise CheckpointError(f"{folder.path} has no checkpoint to go on from")
+    state = read_state(checkpoint)
+    _check_complete(folder, config, state)
     actor = load_actor(config, checkpoint, "learner" if config.actor.averages else "actor")
     run = assemble(config, folder, target if target is not None else config.env.name, actor, [], engine_of(config))
     for name, (network, optimizer) in _networks(run.agent).items():
@@ -140,9 +146,10 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
             load_module(checkpoint / f"{name}.safetensors", network)
         if optimizer is not None:
             load_optimizers(checkpoint / f"{name}_optimizer.safetensors", optimizer.parts)
-    state = read_state(checkpoint)
     run.iteration, run.games_before = state["iteration"], state["games_before"]
-    run.skipped = state.get("skipped", 0)  # older checkpoints have not counted them
+    run.stage, run.inherited = stage_of(state), bool(state.get("inherited", False))
+    # Older checkpoints have not counted them.
+    run.skipped, run.demonstrated = state.get("skipped", 0), state.get("demonstrations", 0)
     run.agent.policy_version = state["policy_version"]
     if run.agent.mean is not None:
         take_over(run.agent.mean, load_actor(config, checkpoint, beside=actor))
@@ -150,18 +157,33 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         run.agent.behavior = load_actor(config, checkpoint, "behavior", actor).requires_grad_(False)
         run.agent.behavior_version = state["behavior_version"]
     if devices.first():
-        folder.forget_after(run.iteration)
-        if run.iteration < config.iterations:
+        folder.forget_after(run.iteration, measured=run.stage - Stage.CLONED)
+        if run.iteration < config.iterations or run.stage is not Stage.READY:
             folder.forget_outcome()
     devices.wait()
+    if run.stage is not Stage.READY:
+        return run
     if config.rollout.games:
         _refill(run)
-    if folder.demonstrations_file.exists():
-        keep_demonstrations(run, lambda: read_shard(folder.demonstrations_file))
+    keep_demonstrations(run, folder.demonstrations)
     if run.kept_values is not None:
         run.kept_values.restore(load_file(checkpoint / "kept_values.safetensors"), run.replay, run.demonstrations)
     attach_anchor(run)
     return run
+
+
+def _check_complete(folder: RunFolder, config: RunConfig, state: Mapping[str, Any]) -> None:
+    """Refuse a run that would go on without a part of what it has begun with."""
+    lost = []
+    if state.get("demonstrations") and not folder.demonstrations_file.exists():
+        lost.append(folder.demonstrations_file)
+    if config.env.name is not None and stage_of(state) is Stage.READY and not folder.metrics():
+        lost.append(folder.metrics_file)
+    if lost:
+        raise RunFolderError(
+            f"{folder.path} has lost {' and '.join(path.name for path in lost)}, without which it would go on as "
+            f"another run: put that back, or begin a new run with --start-from {folder.path}"
+        )
 
 
 def _refill(run: Run) -> None:

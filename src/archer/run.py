@@ -35,7 +35,7 @@ from archer.rollout.sampling import Sampling
 from archer.rollout.sharing import play_shared
 from archer.rollout.siblings import SiblingSampler
 from archer.rollout.speaking import Speaker
-from archer.storage.checkpoint import FIRST
+from archer.storage.checkpoint import FIRST, Stage
 from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 
@@ -67,12 +67,17 @@ class Run:
     """Where the target critic is not asked at every step."""
     anchor: Actor | None = None
     """The actor before the first game, where it is held near that."""
+    stage: Stage = Stage.READY
     iteration: int = 0
     """Iterations done."""
     games_before: int = 0
     """Games played by the run that this one goes on from."""
     skipped: int = 0
     """Malformed conversations of its files that were left out."""
+    demonstrated: int = 0
+    """Demonstrations that it began with."""
+    inherited: bool = False
+    """Whether the critic is that of the run which this one goes on from."""
     company: Company | None = None
     """Who plays, where that is not done here."""
 
@@ -113,9 +118,10 @@ def prepare(config: RunConfig) -> None:
     ValueError where the device cannot do what the settings ask of it.
     """
     try:
-        torch.device(config.device)
-    except RuntimeError as error:
-        raise ValueError(f"device={config.device!r}: {str(error).splitlines()[0]}") from None
+        torch.ones(1, device=config.device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises differs by device
+        why = str(error).splitlines()[0].partition(". ")[0]
+        raise ValueError(f"device={config.device!r} cannot be used here ({why}); set device=cpu") from None
     check_states({part.states for part in config.optimized.values()}, config.device)
     if config.threads:
         torch.set_num_threads(config.threads)

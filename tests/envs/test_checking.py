@@ -12,7 +12,10 @@ from tests.worlds import Echo
 
 from archer.cli import main
 from archer.envs import ENVS, make_factory
+from archer.envs.base import ContractError
 from archer.envs.checking import check
+from archer.envs.hosting import play_hosted
+from archer.evaluation import reference_return
 
 
 class Right(Echo):
@@ -43,7 +46,7 @@ def wrong(make: Any) -> set[str]:
 
 def test_nothing_is_wrong_with_what_is_right() -> None:
     assert wrong(Right) == set()
-    assert len(found(Right)) == 13
+    assert len(found(Right)) == 14
 
 
 class NotANumber(Right):
@@ -117,9 +120,33 @@ class Hanging(Right):
         return super().step(utterance)
 
 
+class Unasked(Right):
+    def demonstrator(self) -> Any:  # type: ignore[override]
+        return super().demonstrator(0)
+
+
+class Mute(Right):
+    def demonstrator(self, seed: int) -> Any:
+        return "hello"
+
+
+class Verbose(Right):
+    def demonstrator(self, seed: int) -> Any:
+        return lambda observation: "hello\nthere"
+
+
+class Boastful(Right):
+    def reference_return(self) -> Any:
+        return "three"
+
+
 @pytest.mark.parametrize(
     ("make", "what"),
     [
+        (Unasked, {"contract"}),
+        (Mute, {"contract"}),
+        (Verbose, {"lines"}),
+        (Boastful, {"contract"}),
         (NotANumber, {"contract"}),
         (Endless, {"end", "after the end", "rewards", "variety"}),
         (Touchy, {"any text"}),
@@ -137,6 +164,21 @@ class Hanging(Right):
 )
 def test_each_mistake_is_found(make: Any, what: set[str]) -> None:
     assert wrong(make) == what
+    assert all(finding.mend for finding in check(make, 2, timeout=1.0) if finding.level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Unasked, r"demonstrator\(seed\) must take a seed: too many positional arguments"),
+        (Mute, r"demonstrator\(seed\) must return a player, a function .* got str"),
+        (Boastful, r"reference_return\(\) must return a finite number, got 'three'"),
+    ],
+)
+def test_a_run_says_the_same(make: Any, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        reference_return(make)
+        play_hosted(make, make(), make().demonstrator, [0], lambda _: None)
 
 
 @pytest.mark.parametrize("name", sorted(ENVS))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
@@ -38,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command."""
     command: Command = tyro.cli(Command, args=arguments, prog="archer", description=__doc__)
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.formatwarning = _warning
     try:
         if launched() > 1 and not isinstance(command, Train):
             raise ValueError("only `archer train` works in several processes; run this without torchrun")
@@ -60,14 +63,27 @@ def _how_to_go_on(command: Command) -> str:
     if not isinstance(command, Train):
         return ""
     folder = command.resume or command.run
-    if not any(folder.glob("checkpoints/[0-9]*")):
-        return "\nThere is no checkpoint yet, so it has to begin anew"
+    if not (folder / "config.yaml").is_file():
+        return "\nNothing is saved yet"
     where = f"{folder}" + (f" --cluster {command.cluster}" if command.cluster else "")
-    return f"\nEverything up to the last finished iteration is saved; go on with: archer train --resume {where}"
+    done = "Everything up to the last finished iteration is" if _saved(folder) else "No more than the settings are"
+    return f"\n{done} saved; go on with: archer train --resume {where}"
+
+
+def _saved(folder: Path) -> bool:
+    return any(folder.glob("checkpoints/[0-9]*"))
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings are for whoever gave the command; those of libraries say where they come from."""
+    ours = category.__module__.startswith("archer.")
+    return f"archer: {message}\n" if ours else _PLAINLY(message, category, filename, lineno, line)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -75,6 +91,7 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+_PLAINLY = warnings.formatwarning
 _RUNNERS: dict[type, Any] = {
     Train: train,
     Plan: plan,

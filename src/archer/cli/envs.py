@@ -69,6 +69,8 @@ def play(command: Play) -> None:
         raise ValueError("--best-of is for --side env: it is the agent's critic that chooses")
     if command.env is not None and command.side == "agent":
         raise ValueError("--env is for --side env: playing the agent, name the environment alone")
+    if command.side == "agent" and (Path(command.what) / "config.yaml").is_file():
+        raise ValueError(f"{command.what} is a run: add --side env, and you answer its agent; or name an environment")
     from archer.operations.playing import play_as_agent, play_as_environment
 
     console = Console()

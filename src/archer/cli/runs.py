@@ -17,6 +17,8 @@ from archer.progress import Progress
 from archer.report.console import show
 from archer.storage.conversations import Problem, check_free_to_write, read_all, skipping, write_conversations
 
+LAST_PORT = 65_535
+
 
 def evaluate(command: Evaluate) -> None:
     """Measure a trained agent."""
@@ -125,8 +127,12 @@ def view(command: View) -> None:
 
     if not 0 <= command.games <= MOST:
         raise ValueError(f"--games must be from 0 to {MOST}, got {command.games}")
+    if not 0 <= command.port <= LAST_PORT:
+        raise ValueError(f"--port must be from 0 to {LAST_PORT}, got {command.port}")
     if command.export is not None and not command.export.parent.is_dir():
         raise ValueError(f"--export: there is no folder {command.export.parent}; make it first")
+    if not command.runs:
+        raise ValueError("name the runs to look at, or a folder that holds them")
     runs = find_runs(command.runs)
     if command.export is not None:
         from archer.view.export import export as write_page

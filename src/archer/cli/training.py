@@ -9,57 +9,60 @@ from pathlib import Path
 
 from rich.console import Console
 
-from archer.algorithms.presets import PRESETS
 from archer.cli.checks import at_least_one
 from archer.cli.commands import ClusterDemo, Plan, Settings, Train
 from archer.config import RunConfig
 from archer.config.layers import Layer, build, parse_assignment, read_yaml, to_dict, to_yaml
 from archer.envs import make_factory
 from archer.launch import reports
+from archer.recipe import compose, said
 from archer.report.console import interval, print_table, render_game
 from archer.storage.conversations import check_file
 from archer.storage.runfolder import RunFolder
 
 CHUNK = 16
 """Games that a player is handed at once, where nothing else is said: from so many on, matrix products are quick."""
+RUN = next(part for part in dataclasses.fields(Train) if part.name == "run")
 
 
 def settings(command: Settings) -> RunConfig:
-    """The configuration that a command describes."""
-    base, layers = RunConfig(), []
-    if command.start_from is not None and command.preset is None:
-        base = RunFolder.open(command.start_from).config()
-    else:
-        name = command.preset or ("archer-offline" if command.offline and command.env is None else "archer")
-        if name not in PRESETS:
-            raise ValueError(f"--preset: unknown {name!r}; known: {', '.join(PRESETS)}")
-        env = command.env or (None if command.offline else base.env.name)
-        layers.append(Layer({"preset": name, "env": {"name": env}}, f"preset {name}"))
-        layers.append(Layer(PRESETS[name].settings(env), f"preset {name}"))
-    if command.start_from is not None:
-        layers.append(Layer({"start_from": str(command.start_from)}, "--start-from"))
-    if command.env is not None:
-        layers.append(Layer({"env": {"name": command.env}}, "--env"))
+    """The configuration that a command describes: a recipe, then a file, then flags."""
+    layers = []
     if command.offline:
-        files = [str(path) for path in command.offline]
-        layers.append(Layer({"demonstrations": {"files": files, "games": None}}, "--offline"))
+        layers.append(Layer({"demonstrations": {"games": None}}, "--offline"))
     if isinstance(command, Train) and command.cluster is not None:
         layers.append(Layer({"cluster": {"chunk": CHUNK}}, "--cluster"))
     if command.config is not None:
         layers.append(read_yaml(command.config))
+    if command.preset is not None:
+        layers.append(Layer({"preset": command.preset}, "--preset"))
+    if command.env is not None:
+        layers.append(Layer({"env": {"name": command.env}}, "--env"))
+    if command.offline:
+        layers.append(Layer({"demonstrations": {"files": [str(path) for path in command.offline]}}, "--offline"))
+    if command.start_from is not None:
+        layers.append(Layer({"start_from": str(command.start_from)}, "--start-from"))
     layers += [Layer(parse_assignment(assignment), "--set") for assignment in command.set]
     if command.seed is not None:
         layers.append(Layer({"seed": command.seed}, "--seed"))
-    return build(base, layers)
+    if command.start_from is not None and not said(layers, "preset"):
+        return build(RunFolder.open(command.start_from).config(), layers)
+    alone = bool(command.offline) and not said(layers, "env.name")
+    return compose(
+        layers,
+        preset="archer-offline" if alone else "archer",
+        env=None if command.offline else RunConfig().env.name,
+    )
 
 
 def train(command: Train) -> None:
     if command.resume is not None:
-        for part in dataclasses.fields(Settings):
+        for part in (*dataclasses.fields(Settings), RUN):
             if getattr(command, part.name) != part.default:
+                flag = part.name.replace("_", "-")
                 raise ValueError(
-                    f"--resume goes on with the run's own settings: leave --{part.name.replace('_', '-')} out, or "
-                    f"begin a new run with --start-from {command.resume}"
+                    f"--resume goes on with the run's own settings, in its folder: leave --{flag} out, or begin a new "
+                    f"run with --start-from {command.resume}"
                 )
     config = settings(command) if command.resume is None else RunFolder.open(command.resume).config()
     if command.show:

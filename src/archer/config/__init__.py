@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -58,7 +60,8 @@ class RunConfig:
     """A whole run. The defaults are one vetted run of the 10-object game; anything else is an experiment."""
 
     preset: str = "archer"
-    """The preset these settings started from; a record, not a switch."""
+    """The preset whose recipe these settings began with; `archer.configure`, `--set` and YAML files choose it by this
+    name."""
     env: EnvConfig = Field(default_factory=EnvConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     start_from: str | None = None
@@ -80,7 +83,7 @@ class RunConfig:
     """First iterations, in which only the critic learns, so that the first advantages are not noise."""
     replay_turns: Natural = 30_000
     """Turns that replay holds; the oldest games are forgotten beyond it. 0 holds the newest iteration: on-policy."""
-    seed: Natural = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     """Every random draw of the run derives from it."""
     device: str = "cpu"
     """Torch device of the learner and the players."""

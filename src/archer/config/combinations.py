@@ -43,6 +43,11 @@ def check_combination(
     if rollout.processes and not rollout.workers:
         raise ValueError("rollout.processes needs rollout.workers: how many processes there are to be")
     _check_adapters(model, rollout)
+    if rollout.layout == "chat" and model.actor is None and not starts_from_run:
+        raise ValueError(
+            "rollout.layout='chat' is for models of your own (model.actor=PATH): the built-in tiny model has no chat "
+            "template"
+        )
     _check_engine(model, rollout, has_env)
     if rollout.engine == "server":
         shown = demonstrations.games != 0 and not starts_from_run

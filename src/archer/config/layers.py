@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,34 @@ ARGUMENTS = frozenset({"env.options", "rollout.vllm"})
 """Settings that hold somebody else's keyword arguments, whatever they are called."""
 
 
+IN_YAML = {
+    "tuple_type": "a list is needed, such as [one, two]",
+    "dict_type": "names with values are needed, such as {name: value}",
+}
+"""What pydantic has Python's words for."""
+
+
 class ConfigError(ValueError):
     """A setting that cannot be: the message names source, field, what was given and what is allowed."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as in JSON and YAML 1.2, and no name stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = set()
+        for key, _ in node.value:
+            if key.value in names:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands here for the second time", key.start_mark
+                )
+            names.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
@@ -50,6 +77,12 @@ class Layer:
     lines: Mapping[str, int] = field(default_factory=dict)
     """Line of each dotted field, where the source has lines."""
 
+    def place(self, field: str) -> str:
+        """The source, with the line of the field or of the nearest one around it."""
+        while field and field not in self.lines:
+            field = field.rpartition(".")[0]
+        return f"{self.source}, line {self.lines[field]}" if field else self.source
+
 
 def build(base: RunConfig, layers: Sequence[Layer]) -> RunConfig:
     """``base`` with all layers, the later one winning; checked once they are all on.
@@ -67,7 +100,7 @@ def build(base: RunConfig, layers: Sequence[Layer]) -> RunConfig:
         for fault in error.errors():
             name = ".".join(map(str, fault["loc"]))
             place = _nearest(set_by, name) or ", ".join(dict.fromkeys(layer.source for layer in layers))
-            message = fault["msg"].removeprefix("Value error, ")
+            message = IN_YAML.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
             # What is said of a whole part names the settings in question itself.
             got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
             problems.append(f"{place}: {name}: {message}{got}" if name else f"{place}: {message}")
@@ -88,13 +121,13 @@ def read_yaml(path: Path) -> Layer:
     """The settings of a YAML file."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        raise ConfigError(f"{path} is not YAML that settings are read from: {error}") from None
     if content is None:
         return Layer({}, str(path))
     if not isinstance(content, dict):
@@ -112,7 +145,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
         parsed = int(value) if parsed == int(parsed) and value.lstrip("+-").isdigit() else parsed
     except (ValueError, OverflowError):
         try:
-            parsed = yaml.safe_load(value)
+            parsed = yaml.load(value, _Loader)
         except yaml.YAMLError:
             raise ConfigError(f"{name}: the value {value!r} is not YAML") from None
     for part in reversed(name.split(".")):
@@ -128,13 +161,6 @@ def _lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
             field = f"{prefix}{key.value}"
             yield field, key.start_mark.line + 1
             yield from _lines(value, f"{field}.")
-
-
-def _place(layer: Layer, field: str) -> str:
-    """The layer's source, with the line of the field or of the nearest one around it."""
-    while field and field not in layer.lines:
-        field = field.rpartition(".")[0]
-    return f"{layer.source}, line {layer.lines[field]}" if field else layer.source
 
 
 def _nearest(set_by: Mapping[str, str], field: str) -> str | None:
@@ -154,7 +180,7 @@ def _merge(base: dict[str, Any], layer: Layer, prefix: str, set_by: dict[str, st
         merged["options"] = {}  # those there are were another task's
     for key, value in changes.items():
         field = f"{prefix}{key}"
-        place = _place(layer, field)
+        place = layer.place(field)
         if key not in base:
             close = difflib.get_close_matches(str(key), base, n=1)
             hint = f"; did you mean {prefix}{close[0]}?" if close else ""

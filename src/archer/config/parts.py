@@ -29,11 +29,18 @@ class TinyConfig:
     layers: Positive = 2
     """Decoder blocks. One cannot look up whether an utterance was said before."""
     width: Positive = 128
-    """Hidden size; a multiple of `heads`."""
+    """Hidden size; a multiple of twice `heads`."""
     heads: Positive = 4
     """Attention heads."""
     vocabulary: Annotated[int, Field(ge=300, strict=True)] = 2048
     """Most entries of the tokenizer that is trained on the demonstrations."""
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width={self.width} is not a multiple of 2 · heads={self.heads}: each head turns pairs of numbers; "
+                f"set width to {2 * self.heads * max(1, round(self.width / (2 * self.heads)))}, or other heads"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -164,6 +171,13 @@ class RolloutConfig:
     vllm: dict[str, Any] = Field(default_factory=dict)
     """`vllm` only: keyword arguments of `vllm.LLM`, `gpu_memory_utilization` (0.4, as the learner needs the rest) or
     `tensor_parallel_size` for instance."""
+
+    def __post_init__(self) -> None:
+        if self.utterance_tokens >= self.max_tokens:
+            raise ValueError(
+                f"utterance_tokens={self.utterance_tokens} leaves no room for what is heard in a conversation of "
+                f"max_tokens={self.max_tokens}; raise that, or shorten the utterances"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

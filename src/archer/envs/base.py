@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -119,6 +120,32 @@ class ScriptedGame:
         return None if flag is None else bool(flag)
 
 
+def player_of(begin: Callable[[int], Player], seed: int, what: str = "demonstrator") -> Player:
+    """A scripted player of one episode, or a ContractError that says what is wrong with who makes it."""
+    try:
+        inspect.signature(begin).bind(seed)
+    except TypeError as error:
+        raise ContractError(f"{what}(seed) must take a seed: {error}") from None
+    except ValueError:  # built-in callables have no signature to check against
+        pass
+    player: object = begin(seed)
+    if not callable(player):
+        raise ContractError(
+            f"{what}(seed) must return a player, a function from an observation to what is said, got {_shape(player)}"
+        )
+    return player
+
+
+def best_known_return(env: object) -> float | None:
+    """The ``reference_return`` of a task, None where it does not tell; ContractError where that is no number."""
+    if not isinstance(env, Referenced):
+        return None
+    told: object = env.reference_return()
+    if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told):
+        raise ContractError(f"reference_return() must return a finite number, got {told!r}")
+    return float(told)
+
+
 def check_observation(observation: object, where: str) -> Observation:
     """The observation itself, or a ContractError that says what is wrong with it."""
     if isinstance(observation, str) or (
@@ -194,7 +221,7 @@ def play_scripted_games(
     """
     games: list[ScriptedGame] = []
     for seed in seeds:
-        games.append(play_scripted(env, player(seed + 1), seed))
+        games.append(play_scripted(env, player_of(player, seed + 1, getattr(player, "__name__", "player")), seed))
         report(1)
     return games
 

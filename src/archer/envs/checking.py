@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +19,17 @@ from archer.envs.base import (
     Demonstrated,
     Environment,
     Player,
-    Referenced,
+    best_known_return,
     check_reset,
     check_step,
     close,
+    player_of,
 )
+from archer.envs.findings import Finding
 from archer.envs.hosting import Hosting
 from archer.seeds import training_seed
 from archer.types import Observation
 
-Level = Literal["ok", "note", "error"]
 WORDS = ("hello", "yes", "look", "1", "What is it?")
 """Said where there is no demonstrator."""
 ODD = ("", " ", "äöü 你好", 'a "quoted" word\nand a second line', "word " * 200, "\0", "²")
@@ -39,39 +40,6 @@ SLOW = 0.005
 """Seconds of a step above which workers pay."""
 LONG = 2_000
 """Characters of an observation above which a run should be told how much context it has."""
-
-
-MEND = {
-    "contract": "see the message, and the environment's section of the documentation",
-    "end": "a run truncates games after rollout.max_turns; better is truncated=True from the environment itself",
-    "any text": "an agent says anything: answer what makes no sense with a message and a small reward",
-    "seeding": "draw from a random.Random(seed) made in reset, never from a global generator: runs must be repeatable",
-    "variety": "is that meant? let reset(seed=...) draw something",
-    "reuse": "reset must begin everything anew",
-    "after the end": "raise an error when step is called without reset: mistakes show sooner",
-    "rewards": "there is nothing to learn yet where all games return the same",
-    "text": "a model reads every character: clean them, and give rollout.max_tokens room for a whole game",
-    "history": "an observation should be what is new; or set rollout.history=replace",
-    "processes": "put the class into a module, and name it package.module:Name",
-    "speed": "let it answer while others are decoded: rollout.workers=8",
-    "players": "the built-in tiny model needs one; else name a model in model.actor, or conversations (--offline)",
-}
-"""How to mend what is found."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    level: Level
-    check: str
-    message: str
-    """What was found."""
-
-    @property
-    def mend(self) -> str:
-        """What to do about it, where there is something to do."""
-        return "" if self.level == "ok" else MEND.get(self.check, "")
 
 
 @dataclass(frozen=True)
@@ -102,11 +70,10 @@ def check(
         traces: list[Trace] = []
         try:
             for game in range(games):
-                traces.append(_play(hosted(), player(game), training_seed(0, game)))
+                traces.append(_play(hosted(), player_of(player, game), training_seed(0, game)))
                 report(1)
         except Exception as error:
-            kind = "contract" if isinstance(error, ContractError) else "failure"
-            return [Finding("error", kind, _told(error))]
+            return [_raised(error)]
         found.append(Finding("ok", "contract", f"{games} games, {sum(len(t.said) for t in traces)} steps"))
         looks = [
             partial(_ends, traces),
@@ -122,12 +89,13 @@ def check(
             # without the watch over it, which takes time itself
             partial(_speed, hosted if hosted.waits else make_env, traces[0], hosted.waits),
             partial(_players, plain),
+            partial(_lines, traces, isinstance(plain, Demonstrated)),
         ]
         for look in looks:
             try:
                 found.append(look())
             except Exception as error:
-                found.append(Finding("error", "failure", _told(error)))
+                found.append(_raised(error))
         close(plain)
         return found
 
@@ -135,6 +103,10 @@ def check(
 def _prober(seed: int) -> Player:
     chance = random.Random(seed)
     return lambda observation: chance.choice(WORDS)
+
+
+def _raised(error: Exception) -> Finding:
+    return Finding("error", "contract" if isinstance(error, ContractError) else "failure", _told(error))
 
 
 def _told(error: Exception) -> str:
@@ -289,5 +261,12 @@ def _speed(make: Callable[[], Environment], trace: Trace, waits: bool) -> Findin
 def _players(env: Any) -> Finding:
     if not isinstance(env, Demonstrated):
         return Finding("note", "players", "no demonstrator(seed)")
-    known = f", best known return {env.reference_return():g}" if isinstance(env, Referenced) else ""
-    return Finding("ok", "players", f"a demonstrator{known}")
+    best = best_known_return(env)
+    return Finding("ok", "players", "a demonstrator" + ("" if best is None else f", best known return {best:g}"))
+
+
+def _lines(traces: Sequence[Trace], demonstrated: bool) -> Finding:
+    several = sum("\n" in word for trace in traces for word in trace.said)
+    if several and demonstrated:
+        return Finding("note", "lines", f"{several} utterances of the demonstrator have several lines")
+    return Finding("ok", "lines", "an utterance is one line")

@@ -58,11 +58,14 @@ class Actor(nn.Module):
         cls, path: str | Path, dtype: torch.dtype = torch.float32, *, setting: str = "model.actor"
     ) -> Actor:
         """Load any causal LM by folder or hub name; ValueError, naming the ``setting``, where that cannot be."""
+        name = str(path)
+        if not Path(path).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+            raise ValueError(f"{setting}: there is no folder {name!r}")
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
             model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{setting}: cannot load a causal language model from {str(path)!r}: {error}") from error
+            raise ValueError(f"{setting}: cannot load a causal language model from {name!r}: {error}") from error
         # What was loaded lies in the file's own memory, off the boundaries that matrix products are fastest and round
         # alike at: a resumed run would differ from the uninterrupted one in the last bit.
         for parameter in model.parameters():

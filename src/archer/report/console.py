@@ -82,11 +82,12 @@ def brief(value: float) -> str:
 
 
 def show(title: str, content: Mapping[str, Any], *, as_json: bool) -> None:
-    """Named values, as a table or as one JSON object."""
+    """Named values, as a table of those that are known or as one JSON object."""
     if as_json:
         print(json.dumps(content))
         return
-    rows = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in content.items()}
+    known = {name: value for name, value in content.items() if value is not None}
+    rows = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in known.items()}
     print_table(Console(), title, rows)
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,20 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 FIRST = "000000"
 """Name of the checkpoint before the first game."""
+
+
+class Stage(IntEnum):
+    """How far a run had come with what it learns before its first game."""
+
+    CLONED = 1
+    """It had its supervised start."""
+    MEASURED = 2
+    """Its critic had begun, and the start was measured."""
+    READY = 3
+
+
+class DamagedCheckpoint(UserWarning):
+    """A checkpoint is passed over; the message says which and why."""
 
 
 class CheckpointError(RuntimeError):
@@ -46,16 +61,19 @@ def save_checkpoint(folder: Path, step: int, fill: Callable[[Path], None], *, ke
         files = [path for path in entries if path.is_file()]
         sums = {str(path.relative_to(temporary)): _sha256(path) for path in files}
         write_json(temporary / MANIFEST, {"format": FORMAT, "step": step, "sha256": sums})
-        if final.exists():
-            shutil.rmtree(final)
+        if final.exists():  # out of the way, and only then removed: hardly a moment is without one
+            earlier = folder / ".earlier"
+            shutil.rmtree(earlier, ignore_errors=True)
+            final.rename(earlier)
         temporary.rename(final)
         sync(folder)
+        shutil.rmtree(folder / ".earlier", ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if not _disk_refused(error):
             raise
-        last = latest_checkpoint(folder)
-        safe = f"The last checkpoint, {last}, is intact" if last else "No checkpoint had been written before"
+        good = [path for path in _steps(folder) if _problem(path) is None]
+        safe = f"The last checkpoint, {good[-1]}, is intact" if good else "No checkpoint had been written before"
         raise CheckpointError(
             f"cannot write the checkpoint of step {step} to {final}: {error}. {safe}. "
             "Make room or fix the permissions, then resume the run."
@@ -67,13 +85,28 @@ def save_checkpoint(folder: Path, step: int, fill: Callable[[Path], None], *, ke
     return final
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether one was written, damaged or not."""
+    return bool(_steps(folder))
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose files all match its manifest; damaged ones are skipped with a warning."""
+    """The newest checkpoint whose files all match its manifest, None where none was ever written; damaged ones are
+    passed over with a warning. Raises CheckpointError where all are damaged."""
+    damaged: list[str] = []
     for path in reversed(_steps(folder)):
         problem = _problem(path)
         if problem is None:
+            for other in damaged:
+                warnings.warn(f"passing over the damaged checkpoint {other}", DamagedCheckpoint, stacklevel=2)
             return path
-        warnings.warn(f"skipping the damaged checkpoint {path}: {problem}", stacklevel=2)
+        damaged.append(f"{path}: {problem}")
+    if damaged:
+        listed = "\n  ".join(damaged)
+        raise CheckpointError(
+            f"all {len(damaged)} checkpoints of {folder.parent} are damaged:\n  {listed}\n"
+            "Put one back from a copy; its games can still be read, and learned from (--offline EPISODES.parquet)"
+        )
     return None
 
 
@@ -110,10 +143,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_state(checkpoint: Path) -> dict[str, int]:
+def read_state(checkpoint: Path) -> dict[str, Any]:
     """The counters of a checkpoint."""
-    state: dict[str, int] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     return state
+
+
+def stage_of(state: Mapping[str, Any]) -> Stage:
+    """How far the run was; before stages there were none but the last."""
+    return Stage(state.get("stage", Stage.READY))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from archer.envs.base import LARGEST_REWARD, ScriptedGame
+from archer.envs.base import ScriptedGame
 from archer.storage.files import replacing
+from archer.storage.records import reason_of, to_game, to_record
 from archer.storage.shards import is_shard, read_shard
-from archer.types import Episode, Observation
+from archer.types import Episode
 
 SUFFIXES = (".jsonl", ".parquet")
-SPEAKERS = ("user", "system", "developer", "tool", "function")
-"""Roles of what is told to the agent."""
-ROLES = ("assistant", *SPEAKERS)
+BOM = "\ufeff".encode()
+"""What some programs begin a file of text with."""
 LISTED = 50
 """Most problems that are listed one by one."""
-
-_Reward = Annotated[float, Field(gt=-LARGEST_REWARD, lt=LARGEST_REWARD)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Message(_Strict):
-    role: str
-    content: str
-
-
-class _Record(_Strict):
-    """One conversation; other keys may stand beside these and are not read."""
-
-    messages: list[_Message] = Field(min_length=1)
-    reward: _Reward | None = None
-    rewards: list[_Reward] | None = None
-    terminated: bool | None = None
-    truncated: bool | None = None
-    success: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +56,10 @@ def read_conversations(path: Path, *, rewarded: bool = True) -> tuple[list[Scrip
     problems: list[Problem] = []
     for line, record in _records(path):
         try:
-            game = record if isinstance(record, ScriptedGame) else _to_game(record, rewarded)
+            game = record if isinstance(record, ScriptedGame) else to_game(record, rewarded)
             games.append(replace(game, source=(path, line)))
         except ValueError as error:
-            problems.append(Problem(path, line, _reason(error)))
+            problems.append(Problem(path, line, reason_of(error)))
     return games, problems
 
 
@@ -141,7 +116,7 @@ def refuse(problems: Sequence[Problem]) -> None:
 def write_conversations(path: Path, games: Sequence[ScriptedGame]) -> None:
     """Write conversations in the form that ``read_conversations`` reads; all of them or nothing."""
     check_suffix(path)
-    records = [_to_record(game) for game in games]
+    records = [to_record(game) for game in games]
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
             pq.write_table(pa.Table.from_pylist(records), temporary, compression="zstd")
@@ -158,6 +133,8 @@ def check_suffix(path: Path) -> None:
 def check_free_to_write(path: Path) -> None:
     """Refuse a name or a folder that conversations cannot be written to, before they are made."""
     check_suffix(path)
+    if path.exists():
+        raise ConversationError(f"{path} exists already; choose another name, or delete it")
     if not path.parent.is_dir():
         raise ConversationError(f"{path}: there is no folder {path.parent}; make it first")
 
@@ -189,90 +166,9 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            line = line.removeprefix(BOM)
             if line.strip():
                 yield number, line
-
-
-def _to_game(raw: Any, rewarded: bool) -> ScriptedGame:
-    """A conversation of messages as a game; raises ValueError (ValidationError is one) with the reason."""
-    record = _Record.model_validate_json(raw) if isinstance(raw, bytes) else _Record.model_validate(raw)
-    observations: list[Observation] = []
-    utterances: list[str] = []
-    heard: list[_Message] = []
-    for number, message in enumerate(record.messages):
-        if message.role not in ROLES:
-            (nearest,) = get_close_matches(message.role.lower(), ROLES, n=1, cutoff=0.0)
-            raise ValueError(
-                f"messages.{number}.role: unknown {message.role!r}, the closest is {nearest!r}; "
-                f"known: {', '.join(ROLES)}"
-            )
-        if message.role != "assistant":
-            heard.append(message)
-            continue
-        if utterances and not heard:
-            raise ValueError(
-                f"messages.{number}: the assistant speaks twice in a row; join the two or answer the first"
-            )
-        observations.append(_observation(heard))
-        utterances.append(message.content)
-        heard = []
-    if not utterances:
-        raise ValueError("messages: the assistant says nothing")
-    terminated = record.terminated if record.terminated is not None else not record.truncated
-    return ScriptedGame(
-        observations=tuple(observations),
-        utterances=tuple(utterances),
-        rewards=_rewards(record, len(utterances), rewarded),
-        infos=(*({} for _ in utterances[1:]), {} if record.success is None else {"success": record.success}),
-        terminated=terminated,
-        final_observation=_observation(heard),
-    )
-
-
-def _rewards(record: _Record, turns: int, rewarded: bool) -> tuple[float, ...]:
-    """One reward per utterance; a single ``reward`` is paid for the last. NaN where nothing is said and need not be."""
-    if not rewarded and record.reward is None and record.rewards is None:
-        return (math.nan,) * turns
-    if (record.reward is None) == (record.rewards is None):
-        raise ValueError("either 'reward', for the whole, or 'rewards', one per assistant message, must be given")
-    if record.rewards is None:
-        assert record.reward is not None
-        return (*[0.0] * (turns - 1), record.reward)
-    if len(record.rewards) != turns:
-        raise ValueError(f"rewards: {len(record.rewards)} of them for {turns} assistant messages")
-    return tuple(record.rewards)
-
-
-def _observation(messages: Sequence[_Message]) -> Observation:
-    """What was told: a user's message as plain text, anything else as the messages themselves."""
-    if not messages:
-        return ""
-    if len(messages) == 1 and messages[0].role == "user":
-        return messages[0].content
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _to_record(game: ScriptedGame) -> dict[str, Any]:
-    messages: list[dict[str, str]] = []
-    for observation, utterance in zip(game.observations, game.utterances, strict=True):
-        messages += [*_told(observation), {"role": "assistant", "content": utterance}]
-    return {
-        "messages": [*messages, *(_told(game.final_observation) if game.final_observation else ())],
-        "rewards": None if math.isnan(game.return_) else list(game.rewards),  # JSON has no NaN
-        "terminated": game.terminated,
-        "truncated": not game.terminated,
-        "success": game.success,
-    }
-
-
-def _told(observation: Observation) -> list[dict[str, str]]:
-    if isinstance(observation, str):
-        return [{"role": "user", "content": observation}]
-    # What an environment has another word for, or puts into the agent's mouth, was heard all the same.
-    return [
-        {"role": message["role"] if message["role"] in SPEAKERS else "user", "content": message["content"]}
-        for message in observation
-    ]
 
 
 def from_episode(episode: Episode) -> ScriptedGame:
@@ -286,14 +182,4 @@ def from_episode(episode: Episode) -> ScriptedGame:
         terminated=episode.terminated,
         final_observation="" if last is None else last,
         played=episode,
-    )
-
-
-def _reason(error: ValueError) -> str:
-    """On one line: field and fault."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" if fault["loc"] else fault["msg"]
-        for fault in error.errors(include_url=False)[:3]
     )

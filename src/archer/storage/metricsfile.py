@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def truncate_metrics(path: Path, iteration: int) -> None:
-    """Forget what was logged after ``iteration``."""
-    write_lines(path, [row for row in read_metrics(path) if row["iteration"] <= iteration])
+def truncate_metrics(path: Path, iteration: int, measured: int = sys.maxsize) -> None:
+    """Forget what was logged after ``iteration``, and before the first game all but the first ``measured`` lines."""
+    rows = read_metrics(path)
+    before = [row for row in rows if row["iteration"] == 0][:measured]
+    write_lines(path, [*before, *(row for row in rows if 0 < row["iteration"] <= iteration)])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from archer.config import RunConfig
 from archer.config.layers import load_yaml, to_yaml
 from archer.storage.files import write_text
 from archer.storage.metricsfile import read_metrics, truncate_metrics
+from archer.storage.shards import read_shard
+from archer.types import Episode
 
 
 class RunFolderError(RuntimeError):
@@ -62,6 +65,14 @@ class RunFolder:
         return folder
 
     @classmethod
+    def emptied(cls, path: Path) -> RunFolder:
+        """An existing run as if it had only been made."""
+        folder = cls.open(path)
+        folder.forget_after(0, measured=0)
+        folder.forget_outcome()
+        return folder
+
+    @classmethod
     def open(cls, path: Path) -> RunFolder:
         """An existing run."""
         folder = cls(path)
@@ -77,9 +88,19 @@ class RunFolder:
         """Every logged line."""
         return read_metrics(self.metrics_file)
 
+    def demonstrations(self) -> list[Episode]:
+        """The demonstrations that the run began with, none where it had none."""
+        return read_shard(self.demonstrations_file) if self.demonstrations_file.exists() else []
+
     def summary(self) -> dict[str, Any]:
         """What the finished run reported."""
-        content: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
+        try:
+            content: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self.summary_file} is damaged ({error}); delete it and write it anew: archer train --resume "
+                f"{self.path}"
+            ) from None
         return content
 
     @contextmanager
@@ -102,11 +123,16 @@ class RunFolder:
         try:  # apart from the above: what the block raises is its own, not the folder's
             yield
         finally:
+            with suppress(OSError):  # a folder that was taken away meanwhile
+                if [entry.name for entry in self.path.iterdir()] == [holder.name]:  # nothing came of it
+                    holder.unlink()
+                    self.path.rmdir()
             lock.release()
 
-    def forget_after(self, iteration: int) -> None:
-        """Take back what was written after the checkpoint of ``iteration``, as if it had not happened."""
-        truncate_metrics(self.metrics_file, iteration)
+    def forget_after(self, iteration: int, measured: int = sys.maxsize) -> None:
+        """Take back what was written after the checkpoint of ``iteration``, as if it had not happened; of what was
+        measured before the first game, all but the first so many lines."""
+        truncate_metrics(self.metrics_file, iteration, measured)
         for shard in (*self.episodes.glob("*.parquet"), *self.evaluations.glob("*.parquet")):
             if shard.stem.isdigit() and int(shard.stem) > iteration:
                 shard.unlink()

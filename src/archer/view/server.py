@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -142,7 +143,14 @@ def query_of(arguments: Mapping[str, str]) -> Query:
 def serve(runs: Sequence[Path], port: int, ready: Any = lambda address: None) -> None:
     """Serve until stopped; ``ready`` hears the address."""
     serving = need("werkzeug.serving", "view")
-    server = serving.make_server("127.0.0.1", port, create_app(runs), threaded=True)
+    app = create_app(runs)
+    with socket.socket() as tried:  # the server would end the program, in words of its own
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(f"--port: {port} cannot be served on ({error.strerror}); 0 takes a free one") from None
+    server = serving.make_server("127.0.0.1", port, app, threaded=True)
     # What judges games loads torch, for seconds: the first pages need none of it, and the first game should not wait.
     threading.Thread(target=import_module, args=["archer.view.judging"], daemon=True).start()
     ready(f"http://127.0.0.1:{server.server_port}/")
