@@ -85,7 +85,7 @@ def test_scripted_players_play_what_the_task_brings() -> None:
 
 
 def test_the_commands(run: Path, tmp_path: Path, command: Command) -> None:
-    out = tmp_path / "games.jsonl"
+    out, new = tmp_path / "games.jsonl", tmp_path / "more.jsonl"
     done = command("collect", str(run), "--episodes", "4", "--out", str(out), "--json")
     assert json.loads(done.out)["episodes"] == 4, done.err
     scored = json.loads(command("score", str(run), str(out), "--json").out)
@@ -109,9 +109,9 @@ def test_the_commands(run: Path, tmp_path: Path, command: Command) -> None:
         in command("score", str(run), str(out), "--skip-malformed").err
     )
     for arguments, message in (
-        (["collect", "demonstrator", "--out", str(out)], "--env: name the environment"),
+        (["collect", "demonstrator", "--out", str(new)], "--env: name the environment"),
         (["collect", str(run), "--out", "games.csv"], "end in .jsonl or .parquet"),
-        (["collect", str(run), "--out", str(out), "--episodes", "0"], "--episodes must be at least 1"),
+        (["collect", str(run), "--out", str(new), "--episodes", "0"], "--episodes must be at least 1"),
     ):
         wrong = command(*arguments)
         assert wrong.code == 2 and message in wrong.err

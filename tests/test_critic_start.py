@@ -131,7 +131,7 @@ def test_demonstrations_make_up_their_share_of_a_batch(
 
 def test_the_critic_follows_an_actor_that_has_moved_on(agent: Agent, demonstrations: list[Episode]) -> None:
     """V of the first state becomes the worth of what this actor would say there, not of what was said."""
-    config = CriticConfig(updates=40, discount=0.5, answer_weight=0.0, lr=1e-3, matrix_lr=1e-3, trace=0.0)
+    config = CriticConfig(updates=20, discount=0.5, answer_weight=0.0, lr=2e-3, matrix_lr=2e-3, trace=0.0)
     start_critic(
         agent, demonstrations, CriticStartConfig(epochs=12, batch_games=10, trace=1.0, expectile=0.5), config,
         seed=[0], report=lambda _: None,

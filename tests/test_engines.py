@@ -266,7 +266,7 @@ def _at(port: int) -> Any:
         ({"rollout": {"overlap": True}}, r"rollout\.overlap two are played with"),
         ({"rollout": {"vllm": {"seed": 1}}}, r"rollout\.vllm has arguments of vLLM, but"),
         ({"rollout": {"engine": "vllm", "vllm": {"seed": 1}, "server": NONE}}, r"rollout\.vllm\.seed follows from"),
-        ({"model": {"actor": None}}, r"name it in model\.actor"),
+        ({"model": {"actor": None}, "rollout": {"layout": "plain"}}, r"name it in model\.actor"),
         ({"model": {"lora": {"rank": 4}}}, r"name it in rollout\.server\.adapters"),
         ({"model": {"lora": {"rank": 4, "dora": True}}}, r"model\.lora\.dora=true; set it to false"),
         ({"actor": {"method": "awr"}}, r"actor\.method='awr' changes the policy.*or actor\.method=none"),

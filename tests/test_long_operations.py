@@ -54,10 +54,12 @@ def test_commands_say_how_far_they_are(trained: Path, tmp_path: Path, command: C
         (["doctor", str(trained), "--episodes", "20"], ["playing: 20 games", "judging: 20 games"]),
         (["check-env", "guess-number"], ["playing: 20 games"]),
     ):
+        out.unlink(missing_ok=True)
         done = command(*arguments)
         assert done.code == 0, done.err
         assert [line for line in done.err.splitlines() if line.endswith("games")] == told
         assert "playing:" not in done.out
+        out.unlink(missing_ok=True)
         quiet = command(*arguments, "--json")
         assert quiet.err == "" and json.loads(quiet.out)
     command("collect", str(trained), "--out", str(out), "--episodes", "5")

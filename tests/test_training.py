@@ -65,7 +65,8 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {
     "rename": (Path, "rename", 7),
 }
 """What a run does, where, and at which time, counted from its beginning, it is killed."""
-SLOWLY = ("critic begun", "actor begun", "ready")
+SLOWLY = ("before cloning", "critic begun", "start saved", "actor begun", "ready", "collect", "update_critic", "log")
+"""Moments so near to others that it is enough to try them now and then."""
 
 
 def _train_until(moment: str, config: Path, run: Path) -> None:

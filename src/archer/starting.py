@@ -59,12 +59,14 @@ def clone_and_assemble(
         demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
         keep_games(folder.demonstrations_file, demonstrations, 0)
+        devices.wait()  # the others read it
     run = assemble(config, folder, target, actor, demonstrations, begun.engine)
     run.company = company
     run.skipped, run.demonstrated = len(begun.skipped), len(demonstrations)
     run.inherited = inherit(run, begun)
     run.stage = Stage.CLONED
-    save(run)
+    if cloned:
+        save(run)
     return run
 
 
@@ -78,6 +80,7 @@ def start(run: Run, log: MetricLog, progress: Progress) -> None:
         return
     config, demonstrations = run.config, run.folder.demonstrations()
     judged = bool(demonstrations) and config.critic.method != "none" and not run.inherited
+    taught = judged and config.actor_start.epochs > 0
     learned, _ = hold_out(config, demonstrations)
     if run.stage is Stage.CLONED:
         began = time.perf_counter()
@@ -92,18 +95,17 @@ def start(run: Run, log: MetricLog, progress: Progress) -> None:
         if _clones(config) and (hint := short_of_demonstrations(found, config.supervised.epochs)):
             progress.message(hint)
         run.stage = Stage.MEASURED
-        save(run)
-    if run.stage is Stage.MEASURED:
-        if judged and config.actor_start.epochs:
-            spent = _learn_from_critic(run, learned, progress) + sum(row[SPENT] for row in run.folder.metrics())
-            _measure_before_games(
-                run, log, progress, "what the demonstrations taught", run.folder.path / "offline.parquet",
-                {SPENT: spent},
-            )  # fmt: skip
-        keep_demonstrations(run, lambda: demonstrations)
-        run.stage = Stage.READY
-        save(run)
-        attach_anchor(run)
+        if taught:
+            save(run)
+    if taught:
+        spent = _learn_from_critic(run, learned, progress) + sum(row[SPENT] for row in run.folder.metrics())
+        _measure_before_games(
+            run, log, progress, "what the demonstrations taught", run.folder.path / "offline.parquet", {SPENT: spent}
+        )
+    keep_demonstrations(run, lambda: demonstrations)
+    run.stage = Stage.READY
+    save(run)
+    attach_anchor(run)
 
 
 def _learn_from_critic(run: Run, learned: Sequence[Episode], progress: Progress) -> float:

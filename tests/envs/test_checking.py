@@ -190,7 +190,7 @@ def test_nothing_is_wrong_with_what_is_shipped(name: str) -> None:
 def test_the_command_prints_what_to_do_and_fails_where_there_are_errors(capsys: pytest.CaptureFixture[str]) -> None:
     main(["check-env", "guess-number", "--set", "highest=5", "--games", "5", "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert [finding["level"] for finding in told] == ["ok"] * 13
+    assert [finding["level"] for finding in told] == ["ok"] * 14
     with pytest.raises(SystemExit) as stopped:
         main(["check-env", "tests.envs.test_checking:Touchy", "--games", "3"])
     assert stopped.value.code == 1
