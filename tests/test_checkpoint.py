@@ -127,7 +127,7 @@ def test_a_wrong_manifest_is_passed_over(tmp_path: Path, manifest: str | None, p
     path.unlink()
     if manifest is not None:
         path.write_text(manifest)
-    with pytest.warns(UserWarning, match=rf"damaged checkpoint .*000002: .*{problem}"):
+    with pytest.warns(UserWarning, match=rf"passing over the checkpoint .*000002: .*{problem}"):
         assert latest_checkpoint(tmp_path) == tmp_path / "000001"
 
 

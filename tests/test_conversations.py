@@ -114,8 +114,9 @@ BROKEN = [
     ),
     (
         {"messages": [{"role": "assistant", "content": [{"type": "image_url", "image_url": {}}]}], "reward": 1.0},
-        "Input should be 'text'",
+        "messages.0.content: it must be text, or a list of parts that are all text",
     ),
+    ({"messages": [{"role": "assistant", "content": 3}]}, "messages.0.content: it must be text, or a"),
     ({"messages": [{"role": "human", "content": "?"}, *TALK[1:]], "reward": 1.0}, "'human', the closest is 'user'"),
     ({"messages": [*TALK[:1], {"role": "gpt", "content": "?"}], "reward": 1.0}, "'gpt', the closest is 'assistant'"),
     ({"messages": [{"content": "a"}], "reward": 1.0}, "messages.0.role: Field required"),

@@ -164,9 +164,8 @@ def _config(**changes: Any) -> RunConfig:
     return overlay(overlay(overlay(RunConfig(), SMALL, "test"), EXACT, "test"), changes, "test")
 
 
-def _stop(config: RunConfig, run: Path) -> None:
-    """Train up to the first iteration's checkpoint."""
-    left = 1
+def _stop(config: RunConfig, run: Path, where: str, left: int) -> None:
+    """Train up to a checkpoint of the iterations, or of what is learned before them."""
 
     def stop(state: Run) -> None:
         nonlocal left
@@ -176,14 +175,14 @@ def _stop(config: RunConfig, run: Path) -> None:
             raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr("archer.training.save", stop)
+        patch.setattr(f"{where}.save", stop)
         archer.train(config, run)
 
 
 def _train_together(path: Path) -> None:
     archer.train(run=path / "from one", resume=True)
     archer.train(_config(model={"sharding": "full"}), path / "sharded")
-    _stop(_config(model={"sharding": "full"}), path / "from shards")
+    _stop(_config(model={"sharding": "full"}), path / "from shards", "archer.training", 1)
     archer.train(_config(rollout={"overlap": True, "best_of": 0}, model={"sharding": "full"}), path / "ahead")
 
 
@@ -192,7 +191,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of one process and of two, and what one began and the other finished."""
     path = tmp_path_factory.mktemp("runs")
     archer.train(_config(), path / "one")
-    _stop(_config(), path / "from one")
+    _stop(_config(), path / "from one", "archer.starting", 2)
     for code, text in run_pair(_train_together, path, out=path / "out"):
         assert code == 0, text
     archer.train(run=path / "from shards", resume=True)

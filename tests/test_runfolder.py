@@ -22,6 +22,14 @@ def test_errors_of_the_work_are_not_blamed_on_the_folder(tmp_path: Path) -> None
         pass
 
 
+def test_a_refusal_leaves_nothing_behind_but_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        with pytest.raises(ValueError, match="refused"), RunFolder(tmp_path / name).lock():
+            raise ValueError("refused")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine"]
+
+
 def test_a_full_disk_is_told_before_the_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -14,6 +14,7 @@ from archer.cli.training import settings
 from archer.config import RunConfig
 from archer.config.layers import ConfigError, Layer, build, load_yaml, overlay, parse_assignment, to_yaml
 from archer.recipe import check_label
+from archer.storage.runfolder import RunFolder
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path: Path) -> None:
@@ -61,6 +62,7 @@ def test_a_flag_names_another_task_than_the_file(tmp_path: Path) -> None:
         (Train(set=("preset=[1]",)), r"--set: unknown preset \[1\]"),
         (Train(preset="nope"), r"--preset: unknown preset 'nope'"),
         (Train(set=("env.name=[1]",)), r"env\.name: .* got \[1\]"),
+        (Train(set=("env.options={[1]: 2}",)), r"env\.options: the value .* is not YAML"),
         (Train(preset="ppo", set=("preset=grpo",)), r"--set: preset is 'grpo', and --preset says 'ppo'; leave one"),
     ],
 )
@@ -73,6 +75,27 @@ def test_two_recipes_are_refused(tmp_path: Path) -> None:
     file = _file(tmp_path, "seed: 1\npreset: grpo\n")
     with pytest.raises(ConfigError, match=r"--preset: preset is 'ppo', and .*c\.yaml, line 2 says 'grpo'"):
         settings(Train(preset="ppo", config=file))
+
+
+def test_python_refuses_two_recipes_too() -> None:
+    with pytest.raises(ConfigError, match="changes: preset is 'grpo', and configure says 'ppo'"):
+        archer.configure("ppo", changes={"preset": "grpo"})
+
+
+def test_files_alone_have_the_recipe_for_files() -> None:
+    files = (Path("a.jsonl"),)
+    wanted = settings(Train(offline=files))
+    assert wanted.preset == "archer-offline" and wanted.env.name is None
+    assert settings(Train(offline=files, set=("env.name=null",))) == wanted
+    assert settings(Train(offline=files, env="maze")).preset == "archer"
+
+
+def test_a_run_to_begin_from_gives_its_settings_however_it_is_named(tmp_path: Path) -> None:
+    earlier = RunFolder.create(tmp_path / "run", archer.configure("ppo", changes={"rollout": {"layout": "transcript"}}))
+    wanted = settings(Train(start_from=earlier.path))
+    assert (wanted.rollout.layout, wanted.critic.method) == ("transcript", "tokens")
+    assert settings(Train(set=(f"start_from={earlier.path}",))) == wanted
+    assert settings(Train(config=_file(tmp_path, f"start_from: {earlier.path}\n"))) == wanted
 
 
 def test_a_name_alone_is_no_recipe(tmp_path: Path) -> None:
@@ -95,6 +118,12 @@ def test_yaml_round_trip_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(to_yaml(config))
     assert load_yaml(RunConfig(), path) == config
+
+
+def test_a_text_that_looks_like_a_number_stays_one(tmp_path: Path) -> None:
+    options = {"a": "1e5", "b": "12e4", "c": "7", "d": "true", "e": 1e-5, "f": "1.5"}
+    config = overlay(RunConfig(), {"env": {"options": options}, "model": {"actor": "12e4"}}, "test")
+    assert load_yaml(RunConfig(), _file(tmp_path, to_yaml(config))) == config
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -175,6 +204,13 @@ def test_a_file_that_is_not_settings_is_refused(tmp_path: Path) -> None:
         load_yaml(RunConfig(), path)
     with pytest.raises(ConfigError, match="cannot read the configuration"):
         load_yaml(RunConfig(), tmp_path / "missing.yaml")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_yaml(RunConfig(), _file(tmp_path, "{{lr}}: 1\n"))
+
+
+def test_parts_of_a_file_may_be_shared(tmp_path: Path) -> None:
+    text = "env:\n  options: &common {a: 1}\nrollout:\n  vllm:\n    <<: *common\n    <<: *common\n  engine: vllm\n"
+    assert load_yaml(RunConfig(), _file(tmp_path, text)).rollout.vllm == {"a": 1}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -22,18 +23,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import archer
 from archer import gathering, metrics, starting, training
-from archer.api import load_critic
+from archer.api import OtherDevice, load_critic
 from archer.beginning import gather_demonstrations
 from archer.config import RunConfig
 from archer.config.layers import load_yaml
 from archer.measuring import short_of_demonstrations
 from archer.progress import Progress
 from archer.resuming import restore
-from archer.storage.checkpoint import CheckpointError, DamagedCheckpoint, latest_checkpoint
+from archer.storage.checkpoint import CheckpointError, UnreadableCheckpoint, latest_checkpoint
 from archer.storage.runfolder import RunFolder, RunFolderError
 from archer.storage.shards import count_rows, read_shard, shard_path
 from tests.conftest import Command
-from tests.runs import fingerprint, small_run
+from tests.runs import fingerprint, small_run, stop_and_resume
 from tests.worlds import Echo, Guess, TwoSteps
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +53,7 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {
     "critic begun": (starting, "start_critic", 1),
     "start measured": (metrics.MetricLog, "log", 1),
     "start saved": (starting, "save", 2),
-    "checkpoint moved away": (Path, "rename", 3),
+    "start renamed": (Path, "rename", 2),
     "actor begun": (starting, "start_actor", 1),
     "offline measured": (metrics.MetricLog, "log", 2),
     "ready": (starting, "save", 3),
@@ -62,7 +63,7 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {
     "keep_games": (training, "keep_games", 3),
     "log": (metrics.MetricLog, "log", 5),
     "save": (training, "save", 2),
-    "rename": (Path, "rename", 7),
+    "rename": (Path, "rename", 5),
 }
 """What a run does, where, and at which time, counted from its beginning, it is killed."""
 SLOWLY = ("before cloning", "critic begun", "start saved", "actor begun", "ready", "collect", "update_critic", "log")
@@ -104,6 +105,7 @@ def test_a_run_killed_at_any_moment_resumes_exactly(moment: str, uninterrupted: 
     assert process.exitcode == -signal.SIGKILL
     archer.train(run=run, resume=True)
     assert fingerprint(run) == fingerprint(uninterrupted)
+    assert not RunFolder(run).starts.exists()
     for number in (2, 4):
         again, once = (read_shard(shard_path(folder / "evaluations", number)) for folder in (run, uninterrupted))
         assert [game.rewards.tolist() for game in again] == [game.rewards.tolist() for game in once]
@@ -308,14 +310,72 @@ def test_all_damaged_checkpoints_are_named(uninterrupted: Path, tmp_path: Path, 
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     (run / "checkpoints" / "000004" / "state.json").write_text("{}")
-    with pytest.warns(DamagedCheckpoint, match="passing over the damaged checkpoint .*000004: state.json does not"):
+    with pytest.warns(UnreadableCheckpoint, match="passing over the checkpoint .*000004: state.json does not match"):
         assert archer.load(run).iteration == 3
     for checkpoint in (run / "checkpoints").iterdir():
         (checkpoint / "manifest.json").unlink()
     for arguments in (["train", "--resume", str(run)], ["evaluate", str(run)]):
         done = command(*arguments)
-        assert done.code == 1 and "all 3 checkpoints of" in done.err and "000003: FileNotFoundError" in done.err
+        assert done.code == 1 and f"no checkpoint of {run} can be read" in done.err
+        assert "000003: FileNotFoundError" in done.err
         assert "delete" not in done.err
+
+
+STARTED: dict[str, dict[str, Any]] = {
+    "ahead": {"rollout": {"overlap": True, "best_of": 0}},
+    "fresh utterances": {"actor": {"method": "baseline", "utterances": "fresh", "advantage": "siblings"}},
+    "values kept": {"critic": {"keep_values": 3}},
+    "nobody teaches": {"actor_start": {"epochs": 0}},
+}
+
+
+@pytest.mark.parametrize("saves", [1, 2])
+@pytest.mark.parametrize("kind", STARTED)
+def test_a_start_that_was_stopped_goes_on_as_it_would_have(kind: str, saves: int, tmp_path: Path) -> None:
+    config = small_run(**STARTED[kind] | {"iterations": 1, "warmup": 0, "supervised": {"epochs": 2}})
+    archer.train(config, tmp_path / "whole")
+    stop_and_resume(config, tmp_path / "stopped", saves, "archer.starting")
+    assert fingerprint(tmp_path / "stopped") == fingerprint(tmp_path / "whole")
+
+
+def test_what_was_taken_over_is_known_to_a_start_that_goes_on(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a supervised start of its own nothing is saved before the first game, and all is begun again."""
+    config = small_run(start_from=str(uninterrupted), iterations=1)
+    archer.train(config, tmp_path / "whole")
+    monkeypatch.setattr("archer.starting.measure", lambda *_: exec("raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        archer.train(config, tmp_path / "stopped")
+    monkeypatch.undo()
+    archer.train(run=tmp_path / "stopped", resume=True)
+    assert fingerprint(tmp_path / "stopped") == fingerprint(tmp_path / "whole")
+
+
+def test_a_run_of_before_goes_on(uninterrupted: Path, tmp_path: Path) -> None:
+    """Whose counters lack what was added since."""
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / "summary.json").unlink()
+    state = run / "checkpoints" / "000004" / "state.json"
+    kept = ("iteration", "policy_version", "behavior_version", "games_before")
+    content = json.loads(state.read_text())
+    state.write_text(json.dumps({name: content[name] for name in kept}))
+    manifest = json.loads((state.parent / "manifest.json").read_text())
+    manifest["sha256"]["state.json"] = hashlib.sha256(state.read_bytes()).hexdigest()
+    (state.parent / "manifest.json").write_text(json.dumps(manifest))
+    assert archer.train(run=run, resume=True).demonstrations == 64
+
+
+def test_a_run_of_another_device_is_loaded_where_it_can_be(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    text = (run / "config.yaml").read_text().replace("device: cpu", "device: cuda:9")
+    (run / "config.yaml").write_text(text.replace("  states: float32", "  states: paged-8-bit", 1))
+    with pytest.warns(OtherDevice, match=r"device='cuda:9' cannot be used here .*; the run is loaded onto the CPU"):
+        assert archer.load(run).actor.device.type == "cpu"
+    with pytest.raises(ValueError, match=r"device='cuda:9' cannot be used here"):
+        archer.train(run=run, resume=True)
 
 
 @pytest.mark.parametrize("lost", ["demonstrations.parquet", "metrics.jsonl"])
@@ -365,7 +425,7 @@ def test_a_run_that_has_not_played_yet_is_not_begun_from(tmp_path: Path) -> None
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("archer.starting.start_critic", stop)
         archer.train(small_run(), tmp_path / "first")
-    with pytest.raises(CheckpointError, match=r"start_from: .*first was stopped before its first game"):
+    with pytest.raises(CheckpointError, match=r"start_from: .*first has no checkpoint yet"):
         archer.train(small_run(start_from=str(tmp_path / "first")), tmp_path / "second")
 
 

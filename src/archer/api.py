@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from archer import devices
 from archer.beginning import begin_critic, load_actor
-from archer.config import RunConfig, ServerConfig
+from archer.config import ClusterConfig, RunConfig, ServerConfig
 from archer.config.engines import EngineName
 from archer.envs import Factory, make_factory, settings_name, task_name
 from archer.envs.base import Environment
@@ -120,12 +122,13 @@ class LoadedRun:
 
 
 def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:
-    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing.
+    """Read a run's policy; raises RunFolderError or CheckpointError with what is missing. A run that was trained on a
+    device which this machine lacks is loaded onto the CPU, with a warning.
 
     engine: what plays, in the place of the engine that the run was trained with.
     """
     folder = RunFolder.open(Path(run))
-    config = folder.config()
+    config = _here(folder.config())
     if engine is not None and engine != config.rollout.engine:
         config = replace(config, rollout=replace(config.rollout, engine=engine, server=ServerConfig(), vllm={}))
     checkpoint = latest_checkpoint(folder.checkpoints)
@@ -134,6 +137,22 @@ def load(run: str | Path, *, engine: EngineName | None = None) -> LoadedRun:
             f"{run} has no checkpoint yet; where it is not running, let it go on: archer train --resume {run}"
         )
     return LoadedRun(folder, config, load_actor(config, checkpoint), checkpoint)
+
+
+class OtherDevice(UserWarning):
+    """A run is not where it was trained."""
+
+
+def _here(config: RunConfig) -> RunConfig:
+    """The settings where the device is one that this machine has."""
+    try:
+        devices.check(config.device)
+    except ValueError as error:
+        warnings.warn(f"{str(error).partition(';')[0]}; the run is loaded onto the CPU", OtherDevice, stacklevel=3)
+        # What only learning needs may ask for that device.
+        learning: dict[str, Any] = {name: replace(part, states="float32") for name, part in config.optimized.items()}
+        return replace(config, device="cpu", cluster=ClusterConfig(), **learning)
+    return config
 
 
 def load_critic(run: LoadedRun) -> Critic:

@@ -33,7 +33,7 @@ from archer.rollout.prompts import PlainText
 from archer.rollout.sampling import Sampling
 from archer.rollout.speaking import Speaker
 from archer.seeds import demonstration_seed
-from archer.storage.checkpoint import CheckpointError, Stage, latest_checkpoint, read_state, stage_of
+from archer.storage.checkpoint import CheckpointError, latest_checkpoint, read_state
 from archer.storage.conversations import Problem, read_all
 from archer.storage.runfolder import RunFolder
 from archer.types import Episode
@@ -79,9 +79,10 @@ def begin(config: RunConfig, make_env: Callable[[], Environment] | None, task: s
     if config.start_from is not None:
         begun = _go_on_from(config, Path(config.start_from), task, engine, progress)
     else:
-        actor = _own_model(config)  # so that what is wrong with it is known before the demonstrations are played
+        # What is wrong with a model is known before the demonstrations are played, where it needs none of them.
+        own = begin_actor(config, []) if config.model.actor is not None else None
         games, problems = devices.told_by_first(lambda: gather_demonstrations(config, make_env, progress))
-        actor = actor or _tiny_model(config, games)
+        actor = own or begin_actor(config, games)
         episodes, unread = read_demonstrations(config, games, actor.tokenizer, task, progress)
         begun = Beginning(actor, episodes, engine, [*problems, *unread])
     begun.actor.check_saving()  # what does not work is found out first
@@ -122,37 +123,23 @@ def _demonstrated(
 
 
 def begin_actor(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
-    """The actor before any training."""
-    return _own_model(config) or _tiny_model(config, games)
-
-
-def _own_model(config: RunConfig) -> Actor | None:
-    """The model that the settings name, None where they leave it to us."""
-    if config.model.actor is None:
-        return None
-    return _fitted(config, load_pretrained(config.model, config.model.actor, config.device))
-
-
-def _tiny_model(config: RunConfig, games: Sequence[ScriptedGame]) -> Actor:
-    """The built-in model, for the language of the demonstrations."""
-    if not games:
+    """The actor before any training; ``games`` are what the built-in model learns its language from."""
+    if config.model.actor is not None:
+        actor = load_pretrained(config.model, config.model.actor, config.device)
+    elif not games:
         raise ValueError("model.actor is not set and there are no demonstrations to make the built-in tiny model from")
-    tiny, layout = config.model.tiny, LAYOUTS[config.rollout.layout]
-    assert issubclass(layout, PlainText), "refused with the settings"
-    actor = build_tiny_actor(
-        texts(games, layout),
-        layers=tiny.layers,
-        width=tiny.width,
-        heads=tiny.heads,
-        context=config.rollout.max_tokens,
-        vocabulary=tiny.vocabulary,
-        seed=config.seed,
-    )
-    return _fitted(config, actor)
-
-
-def _fitted(config: RunConfig, actor: Actor) -> Actor:
-    """The actor, where it can do what the settings want of it."""
+    else:
+        tiny, layout = config.model.tiny, LAYOUTS[config.rollout.layout]
+        assert issubclass(layout, PlainText), "refused with the settings"
+        actor = build_tiny_actor(
+            texts(games, layout),
+            layers=tiny.layers,
+            width=tiny.width,
+            heads=tiny.heads,
+            context=config.rollout.max_tokens,
+            vocabulary=tiny.vocabulary,
+            seed=config.seed,
+        )
     _check_context(config, actor)
     layout_of(config.rollout)(actor.tokenizer).fit(actor)
     return as_set(actor, config.model).to(config.device)
@@ -239,10 +226,6 @@ def _go_on_from(config: RunConfig, path: Path, task: str, engine: Speaker, progr
             f"start_from: {path} has no checkpoint yet; let it come to one: archer train --resume {path}"
         )
     state = read_state(checkpoint)
-    if stage_of(state) is not Stage.READY:
-        raise CheckpointError(
-            f"start_from: {path} was stopped before its first game; let it come there: archer train --resume {path}"
-        )
     actor = load_actor(config, checkpoint)
     _check_context(config, actor)
     skipped: list[Problem] = []

@@ -17,7 +17,7 @@ from archer.report.curve import plot_curve
 from archer.run import Run
 from archer.storage.files import write_json
 from archer.storage.runfolder import RunFolder
-from archer.storage.shards import count_rows, read_shard, write_shard
+from archer.storage.shards import read_shard, write_shard
 from archer.types import Episode
 
 
@@ -99,7 +99,7 @@ def _summarise(run: Run, episodes: Sequence[Episode] | None) -> Summary:
         task=run.task,
         best_of=run.config.eval.best_of,
         games=run.games,
-        demonstrations=count_rows(run.folder.demonstrations_file),
+        demonstrations=run.demonstrated,
         skipped=run.skipped,
         **outcome,
     )

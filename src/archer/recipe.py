@@ -19,7 +19,8 @@ def configure(
     env: a name of ``archer envs`` or ``package.module:Name``, None for no task. changes: nested settings that are
     wanted otherwise, ``{"critic": {"lr": 1e-4}}``. Raises ConfigError naming what cannot be.
     """
-    return compose([Layer(changes or {}, "changes")], preset=preset, env=env)
+    layers = [Layer({"preset": preset}, "configure"), Layer(changes or {}, "changes")]
+    return compose(layers, preset=preset, env=env)
 
 
 def compose(layers: Sequence[Layer], *, preset: str, env: str | None) -> RunConfig:
@@ -30,13 +31,13 @@ def compose(layers: Sequence[Layer], *, preset: str, env: str | None) -> RunConf
     under the name of the other.
     """
     name, source = preset, "preset"
-    for place, value in said(layers, "preset"):
-        if source != "preset" and value != name:
+    for number, (place, value) in enumerate(_said(layers, "preset")):
+        if number and value != name:
             raise ConfigError(f"{place}: preset is {value!r}, and {source} says {name!r}; leave one of them out")
         name, source = value, place
     if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"{source}: {_unknown(name)}")
-    task = [env, *(value for _, value in said(layers, "env.name"))][-1]
+    task = last_said(layers, "env.name", env)
     recipe = [
         Layer({"preset": name, "env": {"name": task}}, f"preset {name}"),
         Layer(PRESETS[name].settings(task if isinstance(task, str) else None), f"preset {name}"),
@@ -44,7 +45,12 @@ def compose(layers: Sequence[Layer], *, preset: str, env: str | None) -> RunConf
     return build(RunConfig(), [*recipe, *layers])
 
 
-def said(layers: Sequence[Layer], field: str) -> list[tuple[str, Any]]:
+def last_said(layers: Sequence[Layer], field: str, default: Any) -> Any:
+    """What a dotted field is set to, which the last layer that does so decides."""
+    return [default, *(value for _, value in _said(layers, field))][-1]
+
+
+def _said(layers: Sequence[Layer], field: str) -> list[tuple[str, Any]]:
     """Where a dotted field is set and to what, layer by layer."""
     settings = [(layer, flatten(layer.changes)) for layer in layers]
     return [(layer.place(field), flat[field]) for layer, flat in settings if field in flat]

@@ -20,10 +20,9 @@ from archer.models.actor import Actor
 from archer.models.agent import Agent
 from archer.optimize import Optimizer
 from archer.rollout.engines import engine_of
-from archer.run import Run, assemble, attach_anchor, keep_demonstrations, prepare
+from archer.run import Run, Stage, assemble, attach_anchor, keep_demonstrations, prepare
 from archer.storage.checkpoint import (
-    CheckpointError,
-    Stage,
+    has_checkpoint,
     latest_checkpoint,
     load_module,
     load_optimizers,
@@ -31,11 +30,10 @@ from archer.storage.checkpoint import (
     read_state,
     save_checkpoint,
     save_tensors,
-    stage_of,
 )
 from archer.storage.files import write_json
 from archer.storage.runfolder import RunFolder, RunFolderError
-from archer.storage.shards import read_shard, shard_path
+from archer.storage.shards import count_rows, read_shard, shard_path
 from archer.types import Episode
 
 
@@ -73,14 +71,18 @@ def _networks(agent: Agent) -> dict[str, tuple[nn.Module | None, Optimizer | Non
 
 
 def save(run: Run) -> None:
-    """Write the checkpoint of the run's current iteration; returns in all processes when it is there."""
+    """Write the checkpoint of the run's current iteration, or stage before the first; returns in all processes when it
+    is there."""
     if devices.first():
 
         def fill(folder: Path) -> None:
             for write in _contents(run):
                 write(folder)
 
-        save_checkpoint(run.folder.checkpoints, run.iteration, fill, keep=run.config.keep_checkpoints)
+        if run.stage is Stage.READY:
+            save_checkpoint(run.folder.checkpoints, run.iteration, fill, keep=run.config.keep_checkpoints)
+        else:
+            save_checkpoint(run.folder.starts, run.stage, fill, keep=1)
     else:
         for _ in _contents(run):
             pass
@@ -112,7 +114,6 @@ def _contents(run: Run) -> Iterator[Callable[[Path], None]]:
         "behavior_version": agent.behavior_version,
         "games_before": run.games_before,
         "skipped": run.skipped,
-        "stage": int(run.stage),
         "demonstrations": run.demonstrated,
         "inherited": run.inherited,
     }
@@ -134,11 +135,11 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     """
     config = folder.config()
     prepare(config)
-    checkpoint = latest_checkpoint(folder.checkpoints)
-    if checkpoint is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint to go on from")
-    state = read_state(checkpoint)
-    _check_complete(folder, config, state)
+    ready = has_checkpoint(folder.checkpoints)
+    checkpoint = latest_checkpoint(folder.checkpoints if ready else folder.starts)
+    assert checkpoint is not None, "where there is none, the run begins again"
+    state, stage = read_state(checkpoint), Stage.READY if ready else Stage(int(checkpoint.name))
+    _check_complete(folder, config, state, stage)
     actor = load_actor(config, checkpoint, "learner" if config.actor.averages else "actor")
     run = assemble(config, folder, target if target is not None else config.env.name, actor, [], engine_of(config))
     for name, (network, optimizer) in _networks(run.agent).items():
@@ -147,9 +148,10 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         if optimizer is not None:
             load_optimizers(checkpoint / f"{name}_optimizer.safetensors", optimizer.parts)
     run.iteration, run.games_before = state["iteration"], state["games_before"]
-    run.stage, run.inherited = stage_of(state), bool(state.get("inherited", False))
+    run.stage, run.inherited = stage, bool(state.get("inherited", False))
     # Older checkpoints have not counted them.
-    run.skipped, run.demonstrated = state.get("skipped", 0), state.get("demonstrations", 0)
+    run.skipped = state.get("skipped", 0)
+    run.demonstrated = state.get("demonstrations", count_rows(folder.demonstrations_file))
     run.agent.policy_version = state["policy_version"]
     if run.agent.mean is not None:
         take_over(run.agent.mean, load_actor(config, checkpoint, beside=actor))
@@ -157,11 +159,11 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         run.agent.behavior = load_actor(config, checkpoint, "behavior", actor).requires_grad_(False)
         run.agent.behavior_version = state["behavior_version"]
     if devices.first():
-        folder.forget_after(run.iteration, measured=run.stage - Stage.CLONED)
-        if run.iteration < config.iterations or run.stage is not Stage.READY:
+        folder.forget_after(run.iteration, measured=stage.measurements)
+        if run.iteration < config.iterations or not ready:
             folder.forget_outcome()
     devices.wait()
-    if run.stage is not Stage.READY:
+    if not ready:
         return run
     if config.rollout.games:
         _refill(run)
@@ -172,17 +174,24 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
     return run
 
 
-def _check_complete(folder: RunFolder, config: RunConfig, state: Mapping[str, Any]) -> None:
+def can_resume(folder: RunFolder) -> bool:
+    """Whether a run has come to a checkpoint, of its start at least."""
+    return has_checkpoint(folder.checkpoints) or has_checkpoint(folder.starts)
+
+
+def _check_complete(folder: RunFolder, config: RunConfig, state: Mapping[str, Any], stage: Stage) -> None:
     """Refuse a run that would go on without a part of what it has begun with."""
     lost = []
-    if state.get("demonstrations") and not folder.demonstrations_file.exists():
+    asked = stage is not Stage.READY or config.critic.demonstrations or config.actor.demonstrations
+    if asked and state.get("demonstrations") and not folder.demonstrations_file.exists():
         lost.append(folder.demonstrations_file)
-    if config.env.name is not None and stage_of(state) is Stage.READY and not folder.metrics():
+    if config.env.name is not None and stage is not Stage.CLONED and not folder.metrics():
         lost.append(folder.metrics_file)
     if lost:
+        anew = f" with --start-from {folder.path}" if stage is Stage.READY else ""
         raise RunFolderError(
             f"{folder.path} has lost {' and '.join(path.name for path in lost)}, without which it would go on as "
-            f"another run: put that back, or begin a new run with --start-from {folder.path}"
+            f"another run: put that back, or begin a new run{anew}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property, partial
 
 import torch
@@ -35,12 +36,27 @@ from archer.rollout.sampling import Sampling
 from archer.rollout.sharing import play_shared
 from archer.rollout.siblings import SiblingSampler
 from archer.rollout.speaking import Speaker
-from archer.storage.checkpoint import FIRST, Stage
+from archer.storage.checkpoint import FIRST
 from archer.storage.runfolder import RunFolder
 from archer.types import Episode
 
 NO_TASK = "conversations"
 """What the task of a run without an environment is called."""
+
+
+class Stage(IntEnum):
+    """How far a run has come with what it learns before its first game."""
+
+    CLONED = 1
+    """Its supervised start is behind it, where it has one."""
+    MEASURED = 2
+    """Its critic has begun, and the start is measured."""
+    READY = 3
+
+    @property
+    def measurements(self) -> int:
+        """Most lines of metrics that are before it."""
+        return self - 1
 
 
 @dataclass
@@ -117,11 +133,6 @@ def prepare(config: RunConfig) -> None:
 
     ValueError where the device cannot do what the settings ask of it.
     """
-    try:
-        torch.ones(1, device=config.device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises differs by device
-        why = str(error).splitlines()[0].partition(". ")[0]
-        raise ValueError(f"device={config.device!r} cannot be used here ({why}); set device=cpu") from None
     check_states({part.states for part in config.optimized.values()}, config.device)
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -1,6 +1,7 @@
 """What a run learns before its first game: the supervised start, a critic, and what the actor takes from both.
 
-Each of them may take hours, so each ends with a checkpoint, and a run that was stopped goes on behind the last.
+Each of them may take hours, so each ends with a checkpoint of its own (the folder ``starts``), and a run that was
+stopped goes on behind the last.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from archer.progress import Progress
 from archer.resuming import inherit, save
 from archer.rollout.company import Company
 from archer.rollout.demonstrations import count_steps
-from archer.run import Run, assemble, attach_anchor, hold_out, keep_demonstrations, settle
-from archer.storage.checkpoint import Stage
+from archer.run import Run, Stage, assemble, attach_anchor, hold_out, keep_demonstrations, settle
 from archer.storage.conversations import skipping
 from archer.storage.runfolder import RunFolder
 from archer.storage.shards import write_shard
@@ -105,6 +105,8 @@ def start(run: Run, log: MetricLog, progress: Progress) -> None:
     keep_demonstrations(run, lambda: demonstrations)
     run.stage = Stage.READY
     save(run)
+    if devices.first():
+        run.folder.forget_starts()
     attach_anchor(run)
 
 

@@ -27,11 +27,10 @@ from archer.measuring import Summary, finish, measure
 from archer.metrics import MetricLog, NoLog, Tracker, at_limit, episode_metrics
 from archer.progress import Progress
 from archer.recipe import check_label
-from archer.resuming import restore, save
+from archer.resuming import can_resume, restore, save
 from archer.rollout.company import Games
 from archer.run import NO_TASK, Run, prepare
 from archer.starting import clone_and_assemble, keep_games, start
-from archer.storage.checkpoint import has_checkpoint
 from archer.storage.runfolder import RunFolder
 from archer.storage.shards import shard_path
 from archer.streams import ACTOR, CRITIC
@@ -118,6 +117,7 @@ def train(
     if not resume:
         check_label(config)
         config = config if env is None else replace(config, env=replace(config.env, name=settings_name(env)))
+    devices.check(config.device)
     _check_processes(config, cluster, new=not resume)
     target: str | Factory | None = env if env is not None else config.env.name
     make_env = None if target is None else make_factory(target, config.env.options)  # refused before there is a folder
@@ -128,7 +128,7 @@ def train(
             playing_on(cluster, config, progress.message) as recruit,
             RunFolder(path).lock() if devices.first() else nullcontext(),
         ):
-            if resume and has_checkpoint(RunFolder(path).checkpoints):
+            if resume and can_resume(RunFolder(path)):
                 restored = restore(RunFolder.open(path), env)
                 with (
                     recruit(target, restored.folder, restored.games_before, restored.iteration) as restored.company,

@@ -7,6 +7,7 @@ import random
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.worlds import Echo
 
@@ -199,3 +200,11 @@ def test_the_command_prints_what_to_do_and_fails_where_there_are_errors(capsys: 
     with pytest.raises(SystemExit) as stopped:
         main(["check-env", "tests.envs.test_checking:Touchy", "--games", "0"])
     assert stopped.value.code == 2
+
+
+def test_the_best_known_return_may_be_any_number() -> None:
+    class Known(Right):
+        def reference_return(self) -> Any:
+            return np.float32(0.5)
+
+    assert reference_return(Known) == 0.5

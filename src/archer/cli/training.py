@@ -15,7 +15,7 @@ from archer.config import RunConfig
 from archer.config.layers import Layer, build, parse_assignment, read_yaml, to_dict, to_yaml
 from archer.envs import make_factory
 from archer.launch import reports
-from archer.recipe import compose, said
+from archer.recipe import compose, last_said
 from archer.report.console import interval, print_table, render_game
 from archer.storage.conversations import check_file
 from archer.storage.runfolder import RunFolder
@@ -45,14 +45,12 @@ def settings(command: Settings) -> RunConfig:
     layers += [Layer(parse_assignment(assignment), "--set") for assignment in command.set]
     if command.seed is not None:
         layers.append(Layer({"seed": command.seed}, "--seed"))
-    if command.start_from is not None and not said(layers, "preset"):
-        return build(RunFolder.open(command.start_from).config(), layers)
-    alone = bool(command.offline) and not said(layers, "env.name")
-    return compose(
-        layers,
-        preset="archer-offline" if alone else "archer",
-        env=None if command.offline else RunConfig().env.name,
-    )
+    earlier = last_said(layers, "start_from", None)
+    if isinstance(earlier, str) and last_said(layers, "preset", None) is None:
+        return build(RunFolder.open(Path(earlier)).config(), layers)
+    env = None if command.offline else RunConfig().env.name
+    alone = bool(command.offline) and last_said(layers, "env.name", env) is None
+    return compose(layers, preset="archer-offline" if alone else "archer", env=env)
 
 
 def train(command: Train) -> None:

@@ -38,6 +38,17 @@ _ASIDE: dict[str, Any] = {}
 """The connection for games, which may be played in a thread of their own while the learners talk to each other."""
 
 
+def check(device: str) -> None:
+    """Raise ValueError for a device that torch does not have on this machine; where several processes were launched,
+    for that of this one."""
+    own = f"{device}:{_local_rank()}" if device == "cuda" and launched() > 1 else device
+    try:
+        torch.ones(1, device=own).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises differs by device
+        why = str(error).splitlines()[0].partition(". ")[0]
+        raise ValueError(f"device={own!r} cannot be used here ({why}); set device=cpu") from None
+
+
 @contextmanager
 def joined(device: str) -> Iterator[None]:
     """Within, the launched processes work as one, and the device "cuda" is this process' own.
@@ -49,7 +60,7 @@ def joined(device: str) -> Iterator[None]:
         return
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
+        torch.cuda.set_device(_local_rank())
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     # What an earlier call has left in the store must not be taken for this one's.
     store = PrefixStore(f"archer {next(_CALLS)}", _launchers_store())
@@ -68,6 +79,11 @@ def joined(device: str) -> Iterator[None]:
     finally:
         _ASIDE.clear()
         dist.destroy_process_group()
+
+
+def _local_rank() -> int:
+    """Which of this machine's processes this one is, and of its devices the own."""
+    return int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
 
 
 @contextmanager

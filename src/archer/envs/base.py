@@ -120,7 +120,7 @@ class ScriptedGame:
         return None if flag is None else bool(flag)
 
 
-def player_of(begin: Callable[[int], Player], seed: int, what: str = "demonstrator") -> Player:
+def begin_player(begin: Callable[[int], Player], seed: int, what: str = "demonstrator") -> Player:
     """A scripted player of one episode, or a ContractError that says what is wrong with who makes it."""
     try:
         inspect.signature(begin).bind(seed)
@@ -140,10 +140,14 @@ def best_known_return(env: object) -> float | None:
     """The ``reference_return`` of a task, None where it does not tell; ContractError where that is no number."""
     if not isinstance(env, Referenced):
         return None
-    told: object = env.reference_return()
-    if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told):
+    told: Any = env.reference_return()
+    try:
+        value = math.nan if isinstance(told, str) else float(told)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
         raise ContractError(f"reference_return() must return a finite number, got {told!r}")
-    return float(told)
+    return value
 
 
 def check_observation(observation: object, where: str) -> Observation:
@@ -221,7 +225,7 @@ def play_scripted_games(
     """
     games: list[ScriptedGame] = []
     for seed in seeds:
-        games.append(play_scripted(env, player_of(player, seed + 1, getattr(player, "__name__", "player")), seed))
+        games.append(play_scripted(env, begin_player(player, seed + 1, getattr(player, "__name__", "player")), seed))
         report(1)
     return games
 

@@ -19,11 +19,11 @@ from archer.envs.base import (
     Demonstrated,
     Environment,
     Player,
+    begin_player,
     best_known_return,
     check_reset,
     check_step,
     close,
-    player_of,
 )
 from archer.envs.findings import Finding
 from archer.envs.hosting import Hosting
@@ -70,7 +70,7 @@ def check(
         traces: list[Trace] = []
         try:
             for game in range(games):
-                traces.append(_play(hosted(), player_of(player, game), training_seed(0, game)))
+                traces.append(_play(hosted(), begin_player(player, game), training_seed(0, game)))
                 report(1)
         except Exception as error:
             return [_raised(error)]

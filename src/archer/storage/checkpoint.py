@@ -7,7 +7,6 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,7 @@ FIRST = "000000"
 """Name of the checkpoint before the first game."""
 
 
-class Stage(IntEnum):
-    """How far a run had come with what it learns before its first game."""
-
-    CLONED = 1
-    """It had its supervised start."""
-    MEASURED = 2
-    """Its critic had begun, and the start was measured."""
-    READY = 3
-
-
-class DamagedCheckpoint(UserWarning):
+class UnreadableCheckpoint(UserWarning):
     """A checkpoint is passed over; the message says which and why."""
 
 
@@ -61,13 +50,10 @@ def save_checkpoint(folder: Path, step: int, fill: Callable[[Path], None], *, ke
         files = [path for path in entries if path.is_file()]
         sums = {str(path.relative_to(temporary)): _sha256(path) for path in files}
         write_json(temporary / MANIFEST, {"format": FORMAT, "step": step, "sha256": sums})
-        if final.exists():  # out of the way, and only then removed: hardly a moment is without one
-            earlier = folder / ".earlier"
-            shutil.rmtree(earlier, ignore_errors=True)
-            final.rename(earlier)
+        if final.exists():
+            shutil.rmtree(final)
         temporary.rename(final)
         sync(folder)
-        shutil.rmtree(folder / ".earlier", ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if not _disk_refused(error):
@@ -91,21 +77,22 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose files all match its manifest, None where none was ever written; damaged ones are
-    passed over with a warning. Raises CheckpointError where all are damaged."""
-    damaged: list[str] = []
+    """The newest checkpoint whose files all match its manifest, None where none was ever written; others are passed
+    over with a warning. Raises CheckpointError where there are only such."""
+    unreadable: list[str] = []
     for path in reversed(_steps(folder)):
         problem = _problem(path)
         if problem is None:
-            for other in damaged:
-                warnings.warn(f"passing over the damaged checkpoint {other}", DamagedCheckpoint, stacklevel=2)
+            for other in unreadable:
+                warnings.warn(f"passing over the checkpoint {other}", UnreadableCheckpoint, stacklevel=2)
             return path
-        damaged.append(f"{path}: {problem}")
-    if damaged:
-        listed = "\n  ".join(damaged)
+        unreadable.append(f"{path}: {problem}")
+    if unreadable:
+        listed = "\n  ".join(unreadable)
         raise CheckpointError(
-            f"all {len(damaged)} checkpoints of {folder.parent} are damaged:\n  {listed}\n"
-            "Put one back from a copy; its games can still be read, and learned from (--offline EPISODES.parquet)"
+            f"no checkpoint of {folder.parent} can be read:\n  {listed}\n"
+            "Put one back from a copy, or begin a new run, which can learn from this one's games too (--offline, with "
+            "its episodes/*.parquet)"
         )
     return None
 
@@ -147,11 +134,6 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """The counters of a checkpoint."""
     state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     return state
-
-
-def stage_of(state: Mapping[str, Any]) -> Stage:
-    """How far the run was; before stages there were none but the last."""
-    return Stage(state.get("stage", Stage.READY))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from archer.envs.base import LARGEST_REWARD, ScriptedGame
 from archer.types import Observation
@@ -33,24 +33,30 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-class _Part(_Strict):
-    """Of a content in several parts; what is no text has no ``text``."""
-
-    type: Literal["text"]
-    text: str
+def _joined(content: object) -> str | None:
+    """The text of a content, in one or several parts."""
+    if content is None or isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts: list[str] = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            raise ValueError("it must be text, or a list of parts that are all text")
+        texts.append(text)
+    return "".join(texts)
 
 
 class _Message(_Strict):
     role: str
-    content: str | list[_Part] | None = None
+    content: Annotated[str | None, BeforeValidator(_joined)] = None
     tool_calls: Any = None
     function_call: Any = None
 
     @property
     def text(self) -> str:
         """What is said."""
-        parts = self.content or ""
-        return parts if isinstance(parts, str) else "".join(part.text for part in parts)
+        return self.content or ""
 
 
 class _Record(_Strict):
@@ -159,7 +165,8 @@ def reason_of(error: ValueError) -> str:
     """On one line: field and fault."""
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" if fault["loc"] else fault["msg"]
-        for fault in error.errors(include_url=False)[:3]
-    )
+    faults = []
+    for fault in error.errors(include_url=False)[:3]:
+        said = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{'.'.join(map(str, fault['loc']))}: {said}" if fault["loc"] else said)
+    return "; ".join(faults)

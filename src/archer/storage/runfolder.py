@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ class RunFolder:
         self.demonstrations_file = path / "demonstrations.parquet"
         self.episodes = path / "episodes"
         self.evaluations = path / "evaluations"
+        self.starts = path / "starts"
+        """Checkpoints on the way to the first of ``checkpoints``."""
         self.checkpoints = path / "checkpoints"
         self.summary_file = path / "summary.json"
         self.curve_file = path / "curve.png"
@@ -108,6 +111,7 @@ class RunFolder:
         """Keep every other process from writing here while the block runs."""
         holder = self.path / "lock"
         lock = FileLock(str(holder), timeout=0)
+        new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -126,7 +130,8 @@ class RunFolder:
             with suppress(OSError):  # a folder that was taken away meanwhile
                 if [entry.name for entry in self.path.iterdir()] == [holder.name]:  # nothing came of it
                     holder.unlink()
-                    self.path.rmdir()
+                    if new:
+                        self.path.rmdir()
             lock.release()
 
     def forget_after(self, iteration: int, measured: int = sys.maxsize) -> None:
@@ -136,6 +141,10 @@ class RunFolder:
         for shard in (*self.episodes.glob("*.parquet"), *self.evaluations.glob("*.parquet")):
             if shard.stem.isdigit() and int(shard.stem) > iteration:
                 shard.unlink()
+
+    def forget_starts(self) -> None:
+        """Take away what stood in for the first checkpoint."""
+        shutil.rmtree(self.starts, ignore_errors=True)
 
     def forget_outcome(self) -> None:
         """Take back what was written at the end: the run has a part of its way before it again."""
