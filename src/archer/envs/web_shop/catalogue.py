@@ -21,9 +21,10 @@ BRANDS = ("Acme", "Borea", "Cirro", "Delta", "Elmwood", "Fjord", "Gala", "Halo")
 COLOURS = ("black", "white", "red", "blue", "green")
 SIZES = ("small", "medium", "large")
 PRODUCTS = 288
-INSTRUCTIONS = 500
-HELD_OUT = 100
-"""Of the instructions; they are kept for evaluation."""
+INSTRUCTIONS = 12_000
+"""As many as WebShop has (12,087), so that an agent which learns them by heart has not learned to shop."""
+HELD_OUT = 500
+"""Of the instructions; they are kept for evaluation, as many as WebShop tests on."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class WebShop(Game):
     """0 until something is bought, then WebShop's reward, from 0 to 1.
 
     Actions are ``search[words]`` on the first page and ``click[...]`` on what a page shows in brackets; anything else
-    is answered ``Invalid action!``. Games with even seeds have 400 instructions, those of evaluations 100 others.
+    is answered ``Invalid action!``. Games with even seeds have 11,500 instructions, those of evaluations 500 others.
     max_turns: actions of a game; the original has 10.
     shown: products on a page of results; ArCHer's has 3.
     """
