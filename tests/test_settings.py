@@ -95,6 +95,11 @@ def test_a_run_to_begin_from_gives_its_settings_however_it_is_named(tmp_path: Pa
     wanted = settings(Train(start_from=earlier.path))
     assert (wanted.rollout.layout, wanted.critic.method) == ("transcript", "tokens")
     assert settings(Train(set=(f"start_from={earlier.path}",))) == wanted
+    other = RunFolder.create(tmp_path / "shop", archer.configure("bc", "web-shop", {"env": {"options": {"shown": 5}}}))
+    goes_on = settings(Train(start_from=other.path, preset="ppo"))  # with the task that its actor knows
+    assert (goes_on.env, goes_on.critic.method) == (other.config().env, "tokens")
+    assert goes_on.rollout.max_tokens == settings(Train(preset="ppo", env="web-shop")).rollout.max_tokens
+    assert settings(Train(start_from=other.path, preset="ppo", env="maze")).env.options == {}
     assert settings(Train(config=_file(tmp_path, f"start_from: {earlier.path}\n"))) == wanted
 
 

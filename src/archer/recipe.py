@@ -62,8 +62,8 @@ def check_label(config: RunConfig) -> None:
         raise ConfigError(_unknown(config.preset))
     plain, own = flatten(to_dict(RunConfig())), flatten(to_dict(config))
     recipe, common = (flatten(PRESETS[name].settings(config.env.name)) for name in (config.preset, "archer"))
-    marks = {name: value for name, value in recipe.items() if value not in (plain[name], common.get(name))}
-    if marks and all(own[name] != value for name, value in marks.items()):
+    marks = {name: value for name, value in recipe.items() if value not in (plain.get(name), common.get(name))}
+    if marks and all(own.get(name) != value for name, value in marks.items()):
         raise ConfigError(
             f"preset={config.preset!r} is only the name that comparisons call these settings by, and they have nothing "
             f"of its recipe; archer.configure({config.preset!r}) makes its settings"

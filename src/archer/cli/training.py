@@ -45,10 +45,12 @@ def settings(command: Settings) -> RunConfig:
     layers += [Layer(parse_assignment(assignment), "--set") for assignment in command.set]
     if command.seed is not None:
         layers.append(Layer({"seed": command.seed}, "--seed"))
-    earlier = last_said(layers, "start_from", None)
-    if isinstance(earlier, str) and last_said(layers, "preset", None) is None:
-        return build(RunFolder.open(Path(earlier)).config(), layers)
     env = None if command.offline else RunConfig().env.name
+    if isinstance(source := last_said(layers, "start_from", None), str):
+        earlier = RunFolder.open(Path(source)).config()
+        if last_said(layers, "preset", None) is None:
+            return build(earlier, layers)
+        layers.insert(0, Layer({"env": to_dict(earlier)["env"]}, f"the task of {source}"))
     alone = bool(command.offline) and last_said(layers, "env.name", env) is None
     return compose(layers, preset="archer-offline" if alone else "archer", env=env)
 
