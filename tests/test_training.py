@@ -338,15 +338,20 @@ def test_a_start_that_was_stopped_goes_on_as_it_would_have(kind: str, saves: int
     assert fingerprint(tmp_path / "stopped") == fingerprint(tmp_path / "whole")
 
 
-def test_what_was_taken_over_is_known_to_a_start_that_goes_on(
+def test_a_run_that_takes_over_everything_begins_again_where_it_was_stopped(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a supervised start of its own nothing is saved before the first game, and all is begun again."""
+    """It has no start of its own that would be worth a checkpoint, and what was measured is not told twice."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
     config = small_run(start_from=str(uninterrupted), iterations=1)
     archer.train(config, tmp_path / "whole")
-    monkeypatch.setattr("archer.starting.measure", lambda *_: exec("raise KeyboardInterrupt"))
+    monkeypatch.setattr("archer.starting.save", stop)
     with pytest.raises(KeyboardInterrupt):
         archer.train(config, tmp_path / "stopped")
+    assert len(RunFolder(tmp_path / "stopped").metrics()) == 1
     monkeypatch.undo()
     archer.train(run=tmp_path / "stopped", resume=True)
     assert fingerprint(tmp_path / "stopped") == fingerprint(tmp_path / "whole")

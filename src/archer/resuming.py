@@ -115,7 +115,6 @@ def _contents(run: Run) -> Iterator[Callable[[Path], None]]:
         "games_before": run.games_before,
         "skipped": run.skipped,
         "demonstrations": run.demonstrated,
-        "inherited": run.inherited,
     }
     yield lambda folder: write_json(folder / "state.json", counters)
 
@@ -148,7 +147,7 @@ def restore(folder: RunFolder, target: str | Factory | None = None) -> Run:
         if optimizer is not None:
             load_optimizers(checkpoint / f"{name}_optimizer.safetensors", optimizer.parts)
     run.iteration, run.games_before = state["iteration"], state["games_before"]
-    run.stage, run.inherited = stage, bool(state.get("inherited", False))
+    run.stage = stage
     # Older checkpoints have not counted them.
     run.skipped = state.get("skipped", 0)
     run.demonstrated = state.get("demonstrations", count_rows(folder.demonstrations_file))

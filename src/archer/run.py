@@ -93,7 +93,7 @@ class Run:
     demonstrated: int = 0
     """Demonstrations that it began with."""
     inherited: bool = False
-    """Whether the critic is that of the run which this one goes on from."""
+    """Whether the critic is that of the run which this one goes on from, and has no start of its own to make."""
     company: Company | None = None
     """Who plays, where that is not done here."""
 
