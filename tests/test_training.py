@@ -420,6 +420,12 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(
     with pytest.raises(CheckpointError, match=rf"has no checkpoint yet.*--resume {run}"):
         archer.load(run)
     monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archer.starting.start_actor", stop)
+        done = command("train", "--resume", str(run))
+    assert (
+        done.code == 130 and f"What was finished before is saved; go on with: archer train --resume {run}" in done.err
+    )
     archer.train(run=run, resume=True)
     assert fingerprint(run) == fingerprint(uninterrupted)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
@@ -66,12 +65,11 @@ def _how_to_go_on(command: Command) -> str:
     if not (folder / "config.yaml").is_file():
         return "\nNothing is saved yet"
     where = f"{folder}" + (f" --cluster {command.cluster}" if command.cluster else "")
-    done = "Everything up to the last finished iteration is" if _saved(folder) else "No more than the settings are"
+    if any(folder.glob("checkpoints/[0-9]*")):
+        done = "Everything up to the last finished iteration is"
+    else:
+        done = "What was finished before is" if any(folder.glob("starts/[0-9]*")) else "No more than the settings are"
     return f"\n{done} saved; go on with: archer train --resume {where}"
-
-
-def _saved(folder: Path) -> bool:
-    return any(folder.glob("checkpoints/[0-9]*"))
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
