@@ -13,10 +13,10 @@ import archer
 from archer.algorithms.credit import CREDITS
 from archer.algorithms.low.spoken import siblings_advantage
 from archer.algorithms.presets import PRESETS
-from archer.config import RunConfig
-from archer.config.layers import Layer, build
+from archer.config.layers import Layer
 from archer.gathering import collect
 from archer.models.batch import collate
+from archer.recipe import compose
 from archer.resuming import restore
 from archer.storage.runfolder import RunFolder
 from tests.runs import TASK
@@ -48,24 +48,21 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Each task's supervised start, which all presets go on from."""
     folder = tmp_path_factory.mktemp("starts")
     for env in ("TwoSteps", "Bandit"):
-        layers = [Layer({"preset": "bc", "env": {"name": f"tests.worlds:{env}"}}, "test")]
-        layers += [Layer(PRESETS["bc"].settings(env), "bc"), Layer(TASK, "test"), Layer({"iterations": 0}, "test")]
-        archer.train(build(RunConfig(), layers), folder / env)
+        layers = [Layer(TASK, "test"), Layer({"iterations": 0}, "test")]
+        archer.train(compose(layers, preset="bc", env=f"tests.worlds:{env}"), folder / env)
     return {env: folder / env for env in ("TwoSteps", "Bandit")}
 
 
 def _learned(preset: str, start: Path, run: Path, **changes: Any) -> tuple[float, float]:
     """Mean return of the supervised start and after training."""
-    env = f"tests.worlds:{start.name}"
     layers = [
-        Layer({"preset": preset, "env": {"name": env}, "start_from": str(start)}, "test"),
-        Layer(PRESETS[preset].settings(env), preset),
+        Layer({"start_from": str(start)}, "test"),
         Layer(TASK, "test"),
         Layer(OFFLINE if _offline(preset) else ONLINE, "test"),
         Layer(MORE.get(preset, {}), "test"),
         Layer(changes, "test"),
     ]
-    summary = archer.train(build(RunConfig(), layers), run)
+    summary = archer.train(compose(layers, preset=preset, env=f"tests.worlds:{start.name}"), run)
     assert summary.start_return is not None and summary.return_mean is not None
     return summary.start_return, summary.return_mean
 

@@ -321,6 +321,11 @@ def test_all_damaged_checkpoints_are_named(uninterrupted: Path, tmp_path: Path, 
         assert "delete" not in done.err
 
 
+def _stop(*_: Any, **__: Any) -> None:
+    """What Ctrl-C does, in the place of a part of the work."""
+    raise KeyboardInterrupt
+
+
 STARTED: dict[str, dict[str, Any]] = {
     "ahead": {"rollout": {"overlap": True, "best_of": 0}},
     "fresh utterances": {"actor": {"method": "baseline", "utterances": "fresh", "advantage": "siblings"}},
@@ -343,13 +348,9 @@ def test_a_run_that_takes_over_everything_begins_again_where_it_was_stopped(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has no start of its own that would be worth a checkpoint, and what was measured is not told twice."""
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     config = small_run(start_from=str(uninterrupted), iterations=1)
     archer.train(config, tmp_path / "whole")
-    monkeypatch.setattr("archer.starting.save", stop)
+    monkeypatch.setattr("archer.starting.save", _stop)
     with pytest.raises(KeyboardInterrupt):
         archer.train(config, tmp_path / "stopped")
     assert len(RunFolder(tmp_path / "stopped").metrics()) == 1
@@ -408,10 +409,7 @@ def test_a_damaged_summary_is_named(uninterrupted: Path, tmp_path: Path, command
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("archer.starting.clone", stop)
+    monkeypatch.setattr("archer.starting.clone", _stop)
     run = tmp_path / "run"
     done = command("train", "--config", str(uninterrupted / "config.yaml"), "--run", str(run))
     assert (
@@ -421,7 +419,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(
         archer.load(run)
     monkeypatch.undo()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("archer.starting.start_actor", stop)
+        patch.setattr("archer.starting.start_actor", _stop)
         done = command("train", "--resume", str(run))
     assert (
         done.code == 130 and f"What was finished before is saved; go on with: archer train --resume {run}" in done.err
@@ -431,11 +429,8 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(
 
 
 def test_a_run_that_has_not_played_yet_is_not_begun_from(tmp_path: Path) -> None:
-    def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("archer.starting.start_critic", stop)
+        patch.setattr("archer.starting.start_critic", _stop)
         archer.train(small_run(), tmp_path / "first")
     with pytest.raises(CheckpointError, match=r"start_from: .*first has no checkpoint yet"):
         archer.train(small_run(start_from=str(tmp_path / "first")), tmp_path / "second")

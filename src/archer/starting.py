@@ -7,7 +7,7 @@ stopped goes on behind the last.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from archer import devices
@@ -42,8 +42,8 @@ def clone_and_assemble(
     begun: Beginning,
     progress: Progress,
     company: Company | None = None,
-) -> Run:
-    """A new run with its supervised start; saved."""
+) -> tuple[Run, Sequence[Episode]]:
+    """A new run with its supervised start, and the demonstrations; saved."""
     actor, demonstrations = begun.actor, begun.demonstrations
     settle(config, actor)
     if begun.skipped:
@@ -59,7 +59,6 @@ def clone_and_assemble(
         demonstrations = as_said_by(actor, demonstrations, progress.count)
     if demonstrations:
         keep_games(folder.demonstrations_file, demonstrations, 0)
-        devices.wait()  # the others read it
     run = assemble(config, folder, target, actor, demonstrations, begun.engine)
     run.company = company
     run.skipped, run.demonstrated = len(begun.skipped), len(demonstrations)
@@ -67,18 +66,19 @@ def clone_and_assemble(
     run.stage = Stage.CLONED
     if cloned:
         save(run)
-    return run
+    return run, demonstrations
 
 
-def start(run: Run, log: MetricLog, progress: Progress) -> None:
-    """All that is learned between the supervised start and the first game, from the stage where the run stands.
+def start(run: Run, shown: Callable[[], Sequence[Episode]], log: MetricLog, progress: Progress) -> None:
+    """All that is learned between the supervised start and the first game, from the stage where the run stands;
+    ``shown`` gives the demonstrations, where they are still asked for.
 
     The first line of the metrics and ``start.parquet`` are of the supervised start; where the actor goes on from there,
     the second line and ``offline.parquet`` are of what came of it.
     """
     if run.stage is Stage.READY:
         return
-    config, demonstrations = run.config, run.folder.demonstrations()
+    config, demonstrations = run.config, shown()
     judged = bool(demonstrations) and config.critic.method != "none" and not run.inherited
     taught = judged and config.actor_start.epochs > 0
     learned, _ = hold_out(config, demonstrations)

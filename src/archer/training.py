@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from archer.starting import clone_and_assemble, keep_games, start
 from archer.storage.runfolder import RunFolder
 from archer.storage.shards import shard_path
 from archer.streams import ACTOR, CRITIC
+from archer.types import Episode
 
 
 def learn(run: Run, log: MetricLog, progress: Progress) -> None:
@@ -134,14 +135,15 @@ def train(
                     recruit(target, restored.folder, restored.games_before, restored.iteration) as restored.company,
                     _logging(restored.folder, trackers, progress) as log,
                 ):
-                    return _go_on(restored, log, progress)
+                    return _go_on(restored, restored.folder.demonstrations, log, progress)
             task = NO_TASK if target is None else task_name(target)
             folder, begun = _begin(config, path, make_env, task, progress, again=resume)
             with (
                 recruit(target, folder, begun.games_before, 0) as company,
                 _logging(folder, trackers, progress) as log,
             ):
-                return _go_on(clone_and_assemble(config, folder, target, begun, progress, company), log, progress)
+                assembled, shown = clone_and_assemble(config, folder, target, begun, progress, company)
+                return _go_on(assembled, lambda: shown, log, progress)
 
 
 def _check_processes(config: RunConfig, cluster: Cluster | None, *, new: bool) -> None:
@@ -191,10 +193,10 @@ def _logging(folder: RunFolder, trackers: tuple[Tracker, ...], progress: Progres
         progress.close()
 
 
-def _go_on(run: Run, log: MetricLog, progress: Progress) -> Summary:
-    """From a checkpoint to the end."""
+def _go_on(run: Run, shown: Callable[[], Sequence[Episode]], log: MetricLog, progress: Progress) -> Summary:
+    """From a checkpoint to the end; ``shown`` gives the demonstrations, where they are still asked for."""
     with run.environments or nullcontext():
-        start(run, log, progress)
+        start(run, shown, log, progress)
         progress.stage("training", run.config.iterations, done=run.iteration)
         learn(run, log, progress)
         return finish(run, progress)
